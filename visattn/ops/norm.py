@@ -1,0 +1,29 @@
+"""A batch norm for pooled features, which detection trains one image at a time."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.fx import Proxy
+from torch.nn import functional as F
+
+
+class PooledBatchNorm2d(nn.BatchNorm2d):
+    """A batch norm that takes one value a channel in training too.
+
+    A single pooled value has no variance, so ``nn.BatchNorm2d`` refuses it. Here the running
+    statistics serve then, unchanged: the layer acts as it would in eval mode. For every other
+    input it is ``nn.BatchNorm2d``, and its parameters and buffers are the same.
+
+    Example:
+        >>> import torch
+        >>> PooledBatchNorm2d(4)(torch.ones(1, 4, 1, 1)).shape
+        torch.Size([1, 4, 1, 1])
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in nn.BatchNorm2d
+        """Return ``input`` normalised; shapes as in ``nn.BatchNorm2d``."""
+        if self.training and not isinstance(input, Proxy) and input.numel() == input.shape[1]:
+            return F.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
+            )
+        return super().forward(input)
