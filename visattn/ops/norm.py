@@ -22,8 +22,12 @@ class PooledBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in nn.BatchNorm2d
         """Return ``input`` normalised; shapes as in ``nn.BatchNorm2d``."""
-        if self.training and not isinstance(input, Proxy) and input.numel() == input.shape[1]:
-            return F.batch_norm(
-                input, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
-            )
-        return super().forward(input)
+        # FX opens subclasses of torch's modules and cannot follow their checks of the shape
+        traced = isinstance(input, Proxy)
+        fixed = not self.training or (not traced and input.numel() == input.shape[1])
+        if not (traced or fixed):
+            return super().forward(input)
+        momentum = 0.0 if self.momentum is None else self.momentum
+        return F.batch_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, not fixed, momentum, self.eps
+        )

@@ -1,0 +1,1 @@
+"""Blocks into hosts: specs, places, the trial run, the wrapper, and what it saves."""
