@@ -1,0 +1,1 @@
+"""Hosts with attention: building them, loading files into them, and grouping what they train."""
