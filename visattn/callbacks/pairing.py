@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 
@@ -28,5 +29,15 @@ class PairingProof(L.Callback):
         network = pl_module.network
         added = attention_state_dict(network)  # type: ignore[arg-type]
         host = {key: value for key, value in network.state_dict().items() if key not in added}  # type: ignore[union-attr, operator]
-        proof = {"host_weights": digest(host), "order": trainer.datamodule.order_digest()}  # type: ignore[attr-defined]
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        proof = {
+            "host_weights": digest(host),
+            "order": data.order_digest(),
+            "data": {
+                "name": type(data).__name__,
+                **{split: len(data.dataset(split)) for split in ("train", "val", "test")},
+                "classes": list(data.class_names),
+                "image_size": data.image_size,
+            },
+        }
         self.path.write_text(json.dumps(proof, indent=1) + "\n")

@@ -84,7 +84,6 @@ class TestReport(L.Callback):
         self._result(trainer, pl_module, scores, _per_class(matrix, names))
 
     def _result(self, trainer: L.Trainer, pl_module: Any, scores: dict[str, float], per_class: dict[str, float]) -> None:
-        pairing = self.run / "pairing.json"
         result = {
             **self.facts,
             "metrics": scores,
@@ -93,7 +92,7 @@ class TestReport(L.Callback):
             "train_seconds": self._seconds,
             "train_images_per_second": self._images / self._seconds if self._seconds else None,
             "epochs": trainer.current_epoch,
-            "pairing": json.loads(pairing.read_text()) if pairing.exists() else None,
+            "pairing": _pairing(self.run),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": {name: version(name) for name in PACKAGES},
         }
@@ -164,3 +163,11 @@ def _predictions(path: Path, logits: Tensor, labels: Tensor, files: list[str], n
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+def _pairing(run: Path) -> dict[str, str] | None:
+    path = run / "pairing.json"
+    if not path.exists():
+        return None
+    proof = json.loads(path.read_text())
+    return {key: proof[key] for key in ("host_weights", "order")}

@@ -40,7 +40,7 @@ class RunCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             seed_everything_default=0,
-            parser_kwargs={"exit_on_error": False, "prog": "visattn"},
+            parser_kwargs={"exit_on_error": False, "allow_abbrev": False, "prog": "visattn"},
             auto_configure_optimizers=False,
             args=args,
             run=False,
@@ -104,7 +104,7 @@ def run(command: str, args: Sequence[str]) -> int:
         rest.append("--out=" + str(_fresh_folder(rest, config, command)))
     try:
         cli = RunCLI(rest)
-    except (ArgumentError, TypeError) as error:
+    except (ArgumentError, TypeError, ValueError) as error:
         raise reword(error) from error
     folder = Path(cli.config.out)
     if command != "fit":

@@ -60,23 +60,28 @@ def _product(x: Tensor, factors: Sequence[Tensor]) -> Tensor:
 class _GateProduct(torch.autograd.Function):
     """The product whose backward needs its input and the gates alone."""
 
+    generate_vmap_rule = True  # with setup_context: torch.func's vmap and grad work, as on a plain product
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, *factors: Tensor) -> Tensor:
-        ctx.save_for_backward(x, *factors)
+    def forward(x: Tensor, *factors: Tensor) -> Tensor:
         return _product(x, factors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        del output
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, *factors = ctx.saved_tensors
-        grad_x = _product(grad, factors) if ctx.needs_input_grad[0] else None
-        grads = []
+        grads: list[Tensor | None] = [_product(grad, factors) if ctx.needs_input_grad[0] else None]
         for i, factor in enumerate(factors):
             if not ctx.needs_input_grad[i + 1]:
                 grads.append(None)
                 continue
             others = _product(grad * x, factors[:i] + factors[i + 1 :])
             grads.append(_reduce(others, factor))
-        return grad_x, *grads
+        return tuple(grads)
 
 
 def _reduce(full: Tensor, like: Tensor) -> Tensor:

@@ -1,0 +1,165 @@
+"""Augmentation from YAML. The only file that imports albumentations; everything asked of it passes through here."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import random
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, final
+
+import cv2
+import numpy as np
+
+from visattn.data.images import Picture, fit_square
+from visattn.data.seeding import stable_hash
+from visattn.types import UsageError, unknown
+
+Specs: TypeAlias = Sequence[dict[str, Any]]  # [{"HorizontalFlip": {"p": 0.5}}, ...]
+
+# Sizes that a transform takes and its spec leaves out are those of the pictures that the network gets.
+_SIZES = {"size": 2, "height": 1, "width": 1, "max_size": 1, "min_height": 1, "min_width": 1}
+_GROUPS = ("OneOf", "RandomOrder", "Sequential", "SomeOf")
+
+
+def _albumentations() -> Any:
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or it asks the network for a newer version
+    try:
+        import albumentations
+    except ImportError:
+        raise UsageError(
+            "transforms need albumentations, which is not installed: pip install 'albumentations>=2.0.8,<2.1'"
+        ) from None
+    return albumentations
+
+
+def transform_names() -> list[str]:
+    """Return the names that a pipeline may use.
+
+    Example:
+        >>> "HorizontalFlip" in transform_names()
+        True
+    """
+    package = _albumentations()
+    kinds = (package.ImageOnlyTransform, package.DualTransform)
+    found = {name: value for name, value in vars(package).items() if inspect.isclass(value)}
+    return sorted(name for name, value in found.items() if name in _GROUPS or (issubclass(value, kinds) and value not in kinds))
+
+
+def _one_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith("For further information"))
+
+
+def _transform(spec: Any, size: int) -> Any:
+    if not isinstance(spec, dict) or len(spec) != 1:
+        raise UsageError(f"a transform is one name with its arguments, such as {{HorizontalFlip: {{p: 0.5}}}}; got {spec!r}")
+    ((name, given),) = spec.items()
+    names = transform_names()
+    if name not in names:
+        raise unknown("transform", name, names)
+    if not isinstance(given, dict | None):
+        raise UsageError(f"the arguments of {name} must be a mapping such as {{p: 0.5}}, got {given!r}")
+    factory = getattr(_albumentations(), name)
+    taken = [one for one in inspect.signature(factory.__init__).parameters if one not in ("self", "kwargs")]
+    arguments = dict(given or {})
+    for argument in arguments:
+        if argument not in taken:
+            raise unknown(f"argument of {name}", argument, taken)
+    if name in _GROUPS:
+        arguments["transforms"] = [_transform(one, size) for one in arguments.get("transforms") or []]
+    elif not {"max_size_hw", *_SIZES} & arguments.keys():
+        arguments |= {key: (size, size) if many == 2 else size for key, many in _SIZES.items() if key in taken}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # the package warns of a wrong value and goes on with its default
+            return factory(**arguments)
+    except (ValueError, TypeError, UserWarning) as error:
+        raise UsageError(f"transform {name} refuses {given!r}: {_one_line(error)}") from error
+
+
+@final
+class Pipeline:
+    """Augment a picture, then fit it to a square; what chance decides depends on the given integers alone.
+
+    Args:
+        specs: transforms in their order, each ``{name: arguments}``; empty only fits to the square.
+        size: side of the pictures that come out.
+
+    Raises:
+        UsageError: an unknown name or argument, a refused value, or a transform that does not yield RGB bytes.
+
+    Example:
+        >>> Pipeline([], 32)(np.zeros((50, 40, 3), np.uint8)).shape
+        (32, 32, 3)
+    """
+
+    def __init__(self, specs: Specs, size: int) -> None:
+        if size < 1:
+            raise UsageError(f"image_size must be at least 1, got {size}")
+        self._size = size
+        self._compose = None
+        if specs:
+            self._compose = _albumentations().Compose([_transform(spec, size) for spec in specs])
+            self._try_out(specs)
+
+    def _try_out(self, specs: Specs) -> None:
+        trial = np.arange(6 * self._size**2 * 3, dtype=np.uint8).reshape(2 * self._size, 3 * self._size, 3)
+        try:
+            result = self(trial)
+        except Exception as error:
+            names = ", ".join(name for spec in specs for name in spec)
+            raise UsageError(f"the transforms {names} fail on a picture: {_one_line(error)}") from error
+        if result.shape != (self._size, self._size, 3) or result.dtype != np.uint8:
+            names = ", ".join(name for spec in specs for name in spec)
+            raise UsageError(
+                f"the transforms {names} yield {result.dtype} {result.shape}; "
+                "they must yield RGB bytes (normalising is done on the device)"
+            )
+
+    def __call__(self, image: Picture, *seed: int) -> Picture:
+        """Return ``image`` ``(H, W, 3)`` augmented as ``seed`` decides: ``(size, size, 3)``."""
+        if self._compose is not None:
+            word = stable_hash(*seed)
+            # Not set_random_seed: it gives every transform its own generator with the same seed, so that
+            # two transforms of p=0.5 would always act together. One generator, shared, and fresh per sample.
+            self._compose.set_random_state(np.random.Generator(np.random.PCG64(word)), random.Random(word))  # noqa: S311
+            image = self._compose(image=image)["image"]
+        return fit_square(image, self._size)
+
+
+def default_train(*, flip: bool) -> list[dict[str, Any]]:
+    """Return the training transforms of photographs; mirrored ones only if asked for, as they change letters.
+
+    Example:
+        >>> [name for spec in default_train(flip=True) for name in spec]
+        ['RandomResizedCrop', 'ColorJitter', 'HorizontalFlip']
+    """
+    jitter = {"brightness": [0.8, 1.2], "contrast": [0.8, 1.2], "saturation": [0.8, 1.2], "hue": [-0.02, 0.02], "p": 0.8}
+    # the area rule: plain linear interpolation aliases when a large photograph shrinks
+    crop = {"scale": [0.6, 1.0], "area_for_downscale": "image"}
+    specs: list[dict[str, Any]] = [{"RandomResizedCrop": crop}, {"ColorJitter": jitter}]
+    return [*specs, {"HorizontalFlip": {"p": 0.5}}] if flip else specs
+
+
+def eval_transform(image_size: int, specs: Specs | None = None) -> Callable[[Picture], Picture]:
+    """Return what turns a picture into the network's input, from a data module's hyper-parameters alone.
+
+    Args:
+        image_size: side of the square that comes out.
+        specs: ``eval_transforms`` of the data module; None scales the smaller side and cuts the centre out.
+
+    Returns:
+        A callable from RGB bytes ``(H, W, 3)`` to RGB bytes ``(image_size, image_size, 3)``.
+
+    Example:
+        >>> eval_transform(48)(np.zeros((100, 100, 3), np.uint8)).shape
+        (48, 48, 3)
+    """
+    return Pipeline(specs or [], image_size)
+
+
+def one_thread(_worker: int) -> None:
+    """Keep OpenCV from starting a thread per core in each worker process."""
+    cv2.setNumThreads(0)

@@ -1,0 +1,75 @@
+"""All maps of a recording as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from visattn.maps.canvas import number
+from visattn.maps.capture import Maps
+from visattn.maps.render import overlay, strip
+from visattn.types import UsageError
+
+
+def draw(
+    maps: Maps,
+    images: Tensor,
+    *,
+    keys: Iterable[str] | None = None,
+    captions: Sequence[str] | None = None,
+    size: int | None = None,
+) -> dict[str, list[Image.Image]]:
+    """Return the effective maps of the recorded pictures, drawn: by key, one picture each.
+
+    Channel maps become strips, all others overlays, every one on the fixed scale of its map. Where a
+    site has an identity strength, its value is written below: near 0 the map is flat.
+
+    Args:
+        maps: what ``capture`` recorded of ``images``.
+        images: uint8 ``(N, 3, H, W)``, in the order in which the model saw them.
+        keys: which maps, by default all.
+        captions: text below each picture.
+        size: pixels of a picture's longer side, by default its own, at least 192.
+
+    Raises:
+        UsageError: a key was not recorded, or the recording is not of so many pictures.
+
+    Example:
+        >>> import torch
+        >>> from visattn.attention.cbam import CBAM
+        >>> from visattn.maps.capture import capture
+        >>> block, images = CBAM(3), torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+        >>> with capture(block) as maps:
+        ...     _ = block(images.float())
+        >>> {key: len(pictures) for key, pictures in draw(maps, images).items()}
+        {'channel': 2, 'spatial': 2}
+    """
+    pictures = images.movedim(1, -1).cpu().numpy()
+    texts = captions if captions is not None else [None] * len(pictures)
+    return {key: _drawn(maps, key, pictures, texts, size) for key in (maps if keys is None else keys)}
+
+
+def _drawn(
+    maps: Maps, key: str, pictures: NDArray[Any], texts: Sequence[str | None], size: int | None
+) -> list[Image.Image]:
+    info = maps.info(key)
+    low, high = info.scale
+    if info.strength is not None:  # without it a map that is still near the identity looks like a mistake
+        below = f"strength {number(info.strength)}"
+        texts = [below if text is None else f"{text}\n{below}" for text in texts]
+    if len(maps[key]) != len(pictures):
+        raise UsageError(f"map '{key}' was recorded of {len(maps[key])} pictures, {len(pictures)} are to be drawn")
+    if info.kind == "channel":
+        keywords = {} if size is None else {"size": size}
+        gates = maps.effective(key).flatten(1)
+        return [strip(g, low=low, high=high, caption=t, **keywords) for g, t in zip(gates, texts, strict=True)]
+    height, width = pictures.shape[1:3]
+    planes = maps.plane(key, aspect=height / width)
+    return [
+        overlay(picture, plane, low=low, high=high, size=size, caption=text)
+        for picture, plane, text in zip(pictures, planes, texts, strict=True)
+    ]

@@ -1,0 +1,74 @@
+"""A trained task from its run folder or checkpoint, with what its pictures need."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning import LightningDataModule
+
+from visattn.callbacks.checkpoints import newest_checkpoint
+from visattn.tasks.classification import ClassificationTask
+from visattn.types import UsageError
+
+FORMS = "a run folder or a .ckpt file of visattn fit"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A task in eval mode, and the settings of the data that it was trained on."""
+
+    task: ClassificationTask
+    data: dict[str, Any]
+    checkpoint: Path
+
+    @property
+    def image_size(self) -> int:
+        """Side of the pictures that the network was trained on."""
+        return int(self.data.get("image_size", 224))
+
+
+def restore(path: str | Path) -> Restored:
+    """Rebuild a task from ``path``; only weights are read from the file, never code.
+
+    Raises:
+        UsageError: ``path`` is neither a run folder nor a checkpoint of visattn.
+    """
+    given = Path(path)
+    if not given.exists():
+        raise UsageError(f"checkpoint '{given}' does not exist; valid: {FORMS}")
+    file = newest_checkpoint(given)[0] if given.is_dir() else given
+    try:
+        saved = torch.load(file, map_location="cpu", weights_only=True)
+        settings, state = dict(saved["hyper_parameters"]), saved["state_dict"]
+    except Exception as error:
+        raise UsageError(f"checkpoint '{file}' cannot be read ({type(error).__name__}); valid: {FORMS}") from error
+    known = inspect.signature(ClassificationTask).parameters
+    settings = {key: value for key, value in settings.items() if key in known}
+    # the file holds all weights: nothing is fetched, and the network need not be compiled to look at it
+    task = ClassificationTask(**{**settings, "pretrained": False, "weights": None, "compile": False})
+    task.load_state_dict(state)
+    return Restored(task.eval(), dict(saved.get("datamodule_hyper_parameters") or {}), file)
+
+
+def restore_data(run: str | Path) -> LightningDataModule:
+    """Rebuild the data module of a run folder from its config.
+
+    Raises:
+        UsageError: ``run`` has no config, or the config names no data module.
+    """
+    path = Path(run) / "config.yaml"
+    if not path.is_file():
+        raise UsageError(f"'{run}' is no run folder: it holds no config.yaml")
+    config = yaml.safe_load(path.read_text())
+    module, _, name = str(config["data"]["class_path"]).rpartition(".")
+    data = getattr(import_module(module), name)(**{**config["data"].get("init_args", {}), "seed": config["seed_everything"]})
+    if not isinstance(data, LightningDataModule):
+        raise UsageError(f"{path}: data.class_path names no data module")
+    data.setup("test")
+    return data
