@@ -10,9 +10,8 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from visattn.types import UsageError
+from visattn.tasks.restore import CHECKPOINTS
 
-FOLDER = "checkpoints"
 KEPT = 2  # the newest, and one to fall back to
 
 
@@ -39,7 +38,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def epoch_checkpoints(run: Path) -> ModelCheckpoint:
     """Keep the checkpoints of the last two epochs of ``run``, saved after each epoch's validation."""
     return ModelCheckpoint(
-        dirpath=run / FOLDER,
+        dirpath=run / CHECKPOINTS,
         filename="{epoch:04d}",
         monitor="epoch",
         mode="max",
@@ -47,20 +46,3 @@ def epoch_checkpoints(run: Path) -> ModelCheckpoint:
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
-
-
-def newest_checkpoint(run: Path) -> tuple[Path, list[str]]:
-    """Return the newest checkpoint of ``run`` that loads, and what was wrong with newer ones.
-
-    Raises:
-        UsageError: there is none.
-    """
-    wrong = []
-    for path in sorted((run / FOLDER).glob("*.ckpt"), reverse=True):
-        try:
-            torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # noqa: BLE001 - a torn file raises anything from EOFError to OSError
-            wrong.append(f"{path} does not load ({type(error).__name__})")
-        else:
-            return path, wrong
-    raise UsageError(f"{run} holds no checkpoint that loads{': ' + '; '.join(wrong) if wrong else ''}")

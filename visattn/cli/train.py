@@ -16,7 +16,7 @@ import lightning as L
 from jsonargparse import ArgumentError
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from visattn.callbacks.checkpoints import AtomicCheckpointIO, epoch_checkpoints, newest_checkpoint
+from visattn.callbacks.checkpoints import AtomicCheckpointIO, epoch_checkpoints
 from visattn.callbacks.epoch_table import EpochTable
 from visattn.callbacks.pairing import PairingProof
 from visattn.callbacks.step_seeds import StepSeeds
@@ -24,6 +24,7 @@ from visattn.callbacks.test_report import TestReport
 from visattn.cli.configs import find_config
 from visattn.cli.reword import reword
 from visattn.insertion.spec import label, parse
+from visattn.tasks.restore import newest_checkpoint
 from visattn.types import UsageError, unknown
 
 WANDB = ("off", "offline", "online")

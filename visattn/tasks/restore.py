@@ -12,10 +12,10 @@ import torch
 import yaml
 from lightning import LightningDataModule
 
-from visattn.callbacks.checkpoints import newest_checkpoint
 from visattn.tasks.classification import ClassificationTask
 from visattn.types import UsageError
 
+CHECKPOINTS = "checkpoints"  # the folder of a run's checkpoints, named by their epochs
 FORMS = "a run folder or a .ckpt file of visattn fit"
 
 
@@ -72,3 +72,20 @@ def restore_data(run: str | Path) -> LightningDataModule:
         raise UsageError(f"{path}: data.class_path names no data module")
     data.setup("test")
     return data
+
+
+def newest_checkpoint(run: Path) -> tuple[Path, list[str]]:
+    """Return the newest checkpoint of ``run`` that loads, and what was wrong with newer ones.
+
+    Raises:
+        UsageError: there is none.
+    """
+    wrong = []
+    for path in sorted((run / CHECKPOINTS).glob("*.ckpt"), reverse=True):
+        try:
+            torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # noqa: BLE001 - a torn file raises anything from EOFError to OSError
+            wrong.append(f"{path} does not load ({type(error).__name__})")
+        else:
+            return path, wrong
+    raise UsageError(f"{run} holds no checkpoint that loads{': ' + '; '.join(wrong) if wrong else ''}")
