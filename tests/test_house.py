@@ -138,3 +138,8 @@ def test_every_dependency_says_why() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     for entry in PROJECT["project"]["dependencies"]:
         assert re.search(rf'"{re.escape(entry)}", +# \w', text), f"no reason beside {entry}"
+
+
+def test_version_is_one() -> None:
+    done = fresh("-c", "import visattn; print(visattn.__version__)")
+    assert done.stdout.strip() == PROJECT["project"]["version"]

@@ -278,7 +278,6 @@ def test_refusals_that_all_share(name: str) -> None:
     [
         ("se", {"reduction": 0}, "reduction must be at least 1, got 0"),
         ("eca", {"kernel": 4}, "kernel must be odd and positive, got 4"),
-        ("cbam", {"reduction": 0}, "reduction must be at least 1, got 0"),
         ("cbam", {"kernel": 6}, "kernel must be odd and positive, got 6"),
         ("bam", {"reduction": 0}, "reduction must be at least 1, got 0"),
         ("bam", {"dilation": 0}, "dilation must be at least 1, got 0"),
@@ -288,7 +287,11 @@ def test_refusals_that_all_share(name: str) -> None:
         ("simam", {"correction": 2}, "correction must be 0 or 1, got 2"),
         ("coordatt", {"reduction": 0}, "reduction must be at least 1, got 0"),
         ("gc", {"reduction": -1}, "reduction must be at least 1, got -1"),
-        ("se", {"reduction": "x"}, "not supported"),
+        ("eca", {"gamma": 0}, "gamma must be greater than 0, got 0"),
+        ("se", {"reduction": "x"}, "reduction of se must be int, got 'x'"),
+        ("se", {"reduction": True}, "reduction of se must be int, got True"),
+        ("eca", {"kernel": 2.5}, "kernel of eca must be int or None, got 2.5"),
+        ("simam", {"e_lambda": "1"}, "e_lambda of simam must be float, got '1'"),
     ],
 )
 def test_refused_values(name: str, keywords: dict[str, Any], said: str) -> None:

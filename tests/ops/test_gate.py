@@ -8,7 +8,7 @@ from torch import Tensor
 
 from visattn.ops import apply_gates, effective_gate
 
-N, C, H, W = 2, 3, 4, 5
+N, C, H, W = 2, 2, 2, 3
 SHAPES = {"channel": (N, C, 1, 1), "spatial": (N, 1, H, W), "rows": (N, C, H, 1), "columns": (N, C, 1, W)}
 SHAPES |= {"full": (N, C, H, W), "one": (1, 1, 1, 1)}
 SETS = [["channel"], ["spatial"], ["full"], ["channel", "spatial"], ["rows", "columns"], ["one", "full", "channel"]]

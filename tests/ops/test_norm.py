@@ -60,7 +60,7 @@ def test_graphs(training: bool) -> None:
     ours.train(training)
     torch.compiler.reset()
     compiled = torch.compile(copy.deepcopy(ours), fullgraph=True, backend="aot_eager")
-    for shape in [(3, 4, 2, 2), (1, 4, 1, 1), (2, 4, 1, 1)]:
+    for shape in [(3, 4, 2, 2), (1, 4, 1, 1)]:
         x = torch.randn(shape)
         torch.testing.assert_close(compiled(x), ours(x))
     traced = torch.fx.symbolic_trace(copy.deepcopy(ours))

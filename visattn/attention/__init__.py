@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
+from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from visattn.types import UsageError, unknown
 
@@ -37,11 +38,11 @@ def block_class(name: str) -> type[AbstractAttention]:
     if name not in blocks():
         raise unknown("block", name, blocks())
     module = import_module(f"{__name__}.{name}")
-    found: list[type[AbstractAttention]] = [
+    found: list[Any] = [
         value for value in vars(module).values() if inspect.isclass(value) and value.__module__ == module.__name__
     ]
     (only,) = found
-    return only
+    return cast("type[AbstractAttention]", only)
 
 
 def block(name: str, channels: int, **keywords: Any) -> AbstractAttention:
@@ -65,10 +66,27 @@ def block(name: str, channels: int, **keywords: Any) -> AbstractAttention:
         for parameter in inspect.signature(cls).parameters.values()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     ]
-    for keyword in keywords:
-        if keyword not in valid:
+    hints = get_type_hints(cls.__init__)
+    for keyword, value in {"channels": channels, **keywords}.items():
+        if keyword not in {"channels", *valid}:
             raise unknown(f"keyword of {name}", keyword, valid)
+        if not _fits(value, hints[keyword]):
+            raise UsageError(f"{keyword} of {name} must be {_shown(hints[keyword])}, got {value!r}")
     try:
         return cls(channels, **keywords)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name}({channels}): {error}") from error
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether ``value`` has a type that ``hint`` names; a block checks its words (``Literal``) itself."""
+    if get_origin(hint) is Literal:
+        return True
+    kinds = {int: Integral, float: Real}  # numpy's numbers too; a bool is no count
+    options = tuple(kinds.get(option, option) for option in get_args(hint) or (hint,))
+    return isinstance(value, options) and not isinstance(value, bool)
+
+
+def _shown(hint: Any) -> str:
+    names = [getattr(option, "__name__", str(option)) for option in get_args(hint) or (hint,)]
+    return " or ".join(names).replace("NoneType", "None")

@@ -32,7 +32,7 @@ class ECA(AbstractGate):
         offset: is added to that logarithm before the division (paper: 1).
 
     Raises:
-        UsageError: ``channels`` is not positive, or ``kernel`` is not odd and positive.
+        UsageError: ``channels`` or ``gamma`` is not positive, or ``kernel`` is not odd and positive.
 
     Example:
         >>> import torch
@@ -51,6 +51,8 @@ class ECA(AbstractGate):
 
     def __init__(self, channels: int, *, kernel: int | None = None, gamma: float = 2.0, offset: float = 1.0) -> None:
         super().__init__(channels)
+        if not gamma > 0:
+            raise UsageError(f"gamma must be greater than 0, got {gamma}")
         if kernel is None:
             length = int(abs((math.log2(channels) + offset) / gamma))
             kernel = length if length % 2 else length + 1

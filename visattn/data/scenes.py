@@ -24,8 +24,8 @@ _GLYPH = 40  # side of an enlarged digit with its margin; the 8x8 original cover
 _SHARES = (0.70, 0.85, 1.0)  # of each class's 180 or so digits: up to here train, val, test
 _DIM = (0.2, 0.5)  # brightness that is left to the photograph
 _STROKES, _FRAGMENTS = (1, 3), (1, 3)  # how many of each, at least and at most
-_FRAGMENT_SCALE = (0.25, 0.45)
-_SCALE = (0.42, 0.7)  # height of a digit (of its margin box), in picture sides
+_FRAGMENT_SCALE = (0.22, 0.38)
+_SCALE = (0.4, 0.65)  # height of a digit (of its margin box), in picture sides
 _TONES = ((0.9, 1.0), (0.6, 1.0), (0.3, 1.0))  # saturation and value: full, bright, pale
 _COLOURS = 255 * np.array([colorsys.hsv_to_rgb(hue / 16, *tone) for tone in _TONES for hue in range(16)], np.float32)
 _CONTRAST = 110.0  # RGB distance of the digit's colour from nearly all that lies behind and around it
@@ -186,7 +186,8 @@ class SceneMaker:
         alpha = _warp(glyph, side, _between(rng, -15, 15), _between(rng, -0.15, 0.15))
         inside = (alpha > 0.5).view(np.uint8)
         # how much of what lies behind and around is of nearly the same colour, for each colour: (48,)
-        around = image[top : top + side : 3, left : left + side : 3].reshape(-1, 1, 3).astype(np.float32)
+        step = side // 8
+        around = image[top : top + side : step, left : left + side : step].reshape(-1, 1, 3).astype(np.float32)
         drowned = (((around - _COLOURS) ** 2).sum(2) < _CONTRAST**2).mean(0)
         clear = np.flatnonzero(drowned <= max(0.03, drowned.min()))
         colour = _COLOURS[clear[_below(rng, len(clear))]]

@@ -46,7 +46,7 @@ def load_attention(model: nn.Module, path: str | PathLike[str]) -> None:
     Raises:
         UsageError: keys or shapes differ; nothing is changed then.
     """
-    saved, own = weights.read_state_dict(Path(path)), attention_state_dict(model)
+    saved, own = weights.read_state_dict(Path(path), strip=False), attention_state_dict(model)
     wrong = [f"{key} is missing in the file" for key in own.keys() - saved.keys()]
     wrong += [f"{key} is not in the model" for key in saved.keys() - own.keys()]
     wrong += [f"{k} is {tuple(saved[k].shape)}, not {tuple(own[k].shape)}" for k in own.keys() & saved.keys() if own[k].shape != saved[k].shape]

@@ -119,8 +119,7 @@ class Maps(Mapping[str, Tensor]):
         room = self._limit - sum(len(chunk) for chunk, _ in chunks)
         if room <= 0:
             return
-        with torch.inference_mode(False):  # a copy made in inference mode could not be used with autograd later
-            copy = values.detach()[:room].to("cpu", torch.float32, copy=True)
+        copy = values.detach()[:room].to("cpu", torch.float32, copy=True)  # what follows may change it in place
         chunks.append((copy, _strength(self._sources[key].holder)))
 
     def _recorded(self, key: str) -> list[tuple[Tensor, float | None]]:

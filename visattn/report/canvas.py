@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +14,10 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from visattn.report.statistics import Interval
+
 WIDTH = 4.2  # inches: 403 CSS pixels, so that 9 point letters stay readable on a phone of 390
+HEIGHT = 2.9
 
 INK, MUTED, GRID, PAPER = "#1c2733", "#5d6876", "#dde2e8", "#fefefe"
 BASELINE = "#6b7785"
@@ -91,6 +95,48 @@ def shorten(text: str, limit: int = 20) -> str:
     """
     line = " ".join(text.split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def row_axes(names: Sequence[str], height: float = 0.5) -> tuple[Figure, Axes]:
+    """Return a figure with a row for each name, the first on top."""
+    figure, ax = axes(max(HEIGHT, 0.62 + height * len(names)))
+    ax.set_yticks(range(len(names)), [shorten(name) for name in names])
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.grid(visible=True, axis="x")
+    ax.tick_params(length=0)
+    ax.spines["left"].set_visible(False)
+    for place in range(1, len(names)):
+        ax.axhline(place - 0.5, color=GRID, linewidth=0.5, zorder=0)
+    return figure, ax
+
+
+def draw_interval(ax: Axes, interval: Interval, height: float, colour: str, marker: str) -> None:
+    """Draw a mean and its interval across a row."""
+    if interval.seeds > 1:
+        ax.plot([100 * interval.low, 100 * interval.high], [height, height], color=colour, linewidth=2.2, alpha=0.55)
+    ax.plot(
+        100 * interval.mean, height, marker, color=colour, markersize=7.5, markeredgecolor=PAPER, markeredgewidth=0.7
+    )
+
+
+def fit_axis(ax: Axes, intervals: Sequence[Interval], values: Sequence[float], axis: str = "x") -> None:
+    """Show whole intervals, but let the huge ones of two seeds run off the frame rather than squash the dots."""
+    low, high = min(values), max(values)
+    room = 3 * max(high - low, 0.005)
+    ends = [end for item in intervals for end in (item.low, item.high) if math.isfinite(end)]
+    low, high = max(min([low, *ends]), low - room), min(max([high, *ends]), high + room)
+    margin = 0.06 * max(high - low, 0.005)
+    set_limits = ax.set_xlim if axis == "x" else ax.set_ylim
+    set_limits(100 * (low - margin), 100 * (high + margin))
+
+
+def add_legend(figure: Figure, ax: Axes) -> None:
+    """Name the arms above the plot, which keeps its own height."""
+    handles, labels = ax.get_legend_handles_labels()
+    widest = max(map(len, labels))
+    columns = max(1, min(len(labels), 4 if widest <= 6 else 3 if widest <= 9 else 2))
+    figure.set_figheight(figure.get_figheight() + 0.18 * (math.ceil(len(labels) / columns) - 1))
+    figure.legend(handles, labels, loc="outside upper left", ncols=columns)
 
 
 def to_svg(figure: Figure, name: str) -> bytes:

@@ -136,7 +136,7 @@ def _accuracy(report: Report, marks: dict[str, str], found: Verdict) -> str:
                 _cell(write.p_value(difference.t_p)),
                 _cell(write.p_value(difference.flip_p)),
                 _cell(write.p_value(difference.holm_p)),
-                f'<td class="text {difference.verdict if report.paired else ""}">{difference.verdict}</td>',
+                f'<td class="text {difference.verdict}">{difference.verdict}</td>',
             ]
         else:
             word = "baseline" if row.is_baseline else "no shared seed"

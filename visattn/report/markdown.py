@@ -29,7 +29,8 @@ def markdown(report: Report) -> str:
     if comparison.config:
         lines.append(f"- experiment: {escape(comparison.config)}")
     lines += [
-        f"- {name}: {escape(value)}" for name, value in (*comparison.machine.items(), *comparison.versions.items())
+        f"- {escape(name)}: {escape(value)}"
+        for name, value in (*comparison.machine.items(), *comparison.versions.items())
     ]
     parts += ["\n".join(lines), escape(method(report))]
     if comparison.unfinished:

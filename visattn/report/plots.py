@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from visattn.report.canvas import GRID, INK, MUTED, PAPER, axes, dress, shorten, styled
-from visattn.report.statistics import Interval
+from visattn.report.canvas import (
+    HEIGHT,
+    INK,
+    MUTED,
+    PAPER,
+    add_legend,
+    axes,
+    draw_interval,
+    dress,
+    fit_axis,
+    row_axes,
+    shorten,
+    styled,
+)
 from visattn.report.table import Report
 
 CLASSES_SHOWN = 14
-HEIGHT = 2.9  # inches
 
 
 class Plot(NamedTuple):
@@ -30,8 +40,12 @@ class Plot(NamedTuple):
 def draw(report: Report) -> tuple[Plot, ...]:
     """Return every plot that the finished cells allow, in the order of the page."""
     with styled():
-        found = [(name, title, note, make(report)) for name, title, note, make in _PLOTS]
-    return tuple(Plot(name, title, note, figure) for name, title, note, figure in found if figure is not None)
+        made = [(name, title, note, make(report)) for name, title, note, make in _PLOTS]
+        drawn = tuple(Plot(name, title, note, figure) for name, title, note, figure in made if figure is not None)
+        for plot in drawn:  # the layout is found once: found again, it would move by a hair with each file saved
+            plot.figure.draw_without_rendering()
+            plot.figure.set_layout_engine("none")
+    return drawn
 
 
 def dresses(report: Report) -> dict[str, tuple[str, str]]:
@@ -45,21 +59,21 @@ def dresses(report: Report) -> dict[str, tuple[str, str]]:
 
 def scores(report: Report) -> Figure | None:
     """Draw every seed's accuracy, joined from arm to arm, with each arm's mean and interval."""
-    rows = [row for row in report.rows if row.score]
-    if not rows:
+    means = [(row.arm.label, row.score) for row in report.rows if row.score]
+    if not means:
         return None
-    figure, ax = _rows([row.arm.label for row in rows])
-    looks = dresses(report)
-    values = [report.comparison.scores(row.arm.label) for row in rows]
+    figure, ax = row_axes([label for label, _ in means])
+    looks, found = dresses(report), [report.comparison.scores(label) for label, _ in means]
     for seed in report.comparison.seeds:
-        line = [(100 * found[seed], place + 0.2) for place, found in enumerate(values) if seed in found]
-        ax.plot(*zip(*line, strict=True), color=MUTED, linewidth=0.7, alpha=0.45, zorder=1) if line else None
-    for place, (row, found) in enumerate(zip(rows, values, strict=True)):
-        colour, marker = looks[row.arm.label]
-        for value in found.values():
+        line = [(100 * values[seed], place + 0.2) for place, values in enumerate(found) if seed in values]
+        if line:
+            ax.plot(*zip(*line, strict=True), color=MUTED, linewidth=0.7, alpha=0.45, zorder=1)
+    for place, ((label, mean), values) in enumerate(zip(means, found, strict=True)):
+        colour, marker = looks[label]
+        for value in values.values():
             ax.plot(100 * value, place + 0.2, "o", color=colour, markersize=4.5, alpha=0.75, markeredgewidth=0)
-        _interval(ax, row.score, place - 0.14, colour, marker)
-    _limits(ax, [row.score for row in rows if row.score], [value for found in values for value in found.values()])
+        draw_interval(ax, mean, place - 0.14, colour, marker)
+    fit_axis(ax, [mean for _, mean in means], [value for values in found for value in values.values()])
     low, high = ax.get_xlim()
     ax.set_xlim(max(0.0, low), min(100.5, high))
     ax.set_xlabel("test top-1, %")
@@ -71,7 +85,7 @@ def gains(report: Report) -> Figure | None:
     rows = [row for row in report.rows if row.difference]
     if not rows:
         return None
-    figure, ax = _rows([row.arm.label for row in rows])
+    figure, ax = row_axes([row.arm.label for row in rows])
     looks = dresses(report)
     ax.axvline(0, color=INK, linewidth=1, zorder=0)
     found = [row.difference for row in rows if row.difference]
@@ -79,8 +93,8 @@ def gains(report: Report) -> Figure | None:
         colour, marker = looks[row.arm.label]
         for value in difference.values:
             ax.plot(100 * value, place + 0.2, "o", color=colour, markersize=4.5, alpha=0.75, markeredgewidth=0)
-        _interval(ax, difference.interval, place - 0.14, colour, marker)
-    _limits(ax, [item.interval for item in found], [0.0, *(value for item in found for value in item.values)])
+        draw_interval(ax, difference.interval, place - 0.14, colour, marker)
+    fit_axis(ax, [item.interval for item in found], [0.0, *(value for item in found for value in item.values)])
     ax.set_xlabel(f"points against {shorten(report.comparison.baseline)}")
     return figure
 
@@ -125,13 +139,13 @@ def _front(report: Report, costs: Mapping[str, tuple[float, float, float]], name
             x, y, marker, color=colour, markersize=8, markeredgecolor=PAPER, markeredgewidth=0.7, label=shorten(label)
         )
     values = [value for label, _, _ in rows for value in report.comparison.scores(label).values()]
-    _limits(ax, [score for _, score, _ in rows], values, axis="y")
+    fit_axis(ax, [score for _, score, _ in rows], values, axis="y")
     ax.margins(x=0.12)
     ax.grid(visible=True)
     ax.set_xlabel(name)
     ax.set_ylabel("test top-1, %")
     ax.tick_params(labelcolor=MUTED, length=0)
-    _legend(figure, ax)
+    add_legend(figure, ax)
     return figure
 
 
@@ -159,7 +173,7 @@ def curves(report: Report) -> Figure | None:
     ax.set_xlabel("epoch")
     ax.set_ylabel("validation top-1, %")
     ax.tick_params(labelcolor=MUTED, length=0)
-    _legend(figure, ax)
+    add_legend(figure, ax)
     return figure
 
 
@@ -170,7 +184,7 @@ def per_class(report: Report) -> Figure | None:
     if not blocks:
         return None
     names, total = shown_classes(found), len({name for classes in found.values() for name in classes})
-    figure, ax = _rows(names, height=max(0.21, 0.12 * len(blocks) + 0.08))
+    figure, ax = row_axes(names, height=max(0.21, 0.12 * len(blocks) + 0.08))
     if total > len(names):
         ax.set_title(f"the {len(names)} of {total} that differ most", fontsize=9, color=MUTED, loc="left")
     looks = dresses(report)
@@ -214,50 +228,6 @@ def shown_classes(found: dict[str, dict[str, list[float]]]) -> list[str]:
     }
     largest = set(sorted(names, key=lambda name: -means[name])[:CLASSES_SHOWN])
     return [name for name in names if name in largest]
-
-
-# ---------------------------------------------------------------- strokes that the plots share
-
-
-def _rows(names: Sequence[str], height: float = 0.5) -> tuple[Figure, Axes]:
-    figure, ax = axes(max(HEIGHT, 0.62 + height * len(names)))
-    ax.set_yticks(range(len(names)), [shorten(name) for name in names])
-    ax.set_ylim(len(names) - 0.5, -0.5)  # the first on top
-    ax.grid(visible=True, axis="x")
-    ax.tick_params(length=0)
-    ax.spines["left"].set_visible(False)
-    for place in range(1, len(names)):
-        ax.axhline(place - 0.5, color=GRID, linewidth=0.5, zorder=0)
-    return figure, ax
-
-
-def _interval(ax: Axes, interval: Interval | None, height: float, colour: str, marker: str) -> None:
-    if interval is None:
-        return
-    if interval.seeds > 1:
-        ax.plot([100 * interval.low, 100 * interval.high], [height, height], color=colour, linewidth=2.2, alpha=0.55)
-    ax.plot(
-        100 * interval.mean, height, marker, color=colour, markersize=7.5, markeredgecolor=PAPER, markeredgewidth=0.7
-    )
-
-
-def _limits(ax: Axes, intervals: Sequence[Interval], values: Sequence[float], axis: str = "x") -> None:
-    """Show whole intervals, but let the huge ones of two seeds run off the frame rather than squash the dots."""
-    low, high = min(values), max(values)
-    room = 3 * max(high - low, 0.005)
-    ends = [end for item in intervals for end in (item.low, item.high) if math.isfinite(end)]
-    low, high = max(min([low, *ends]), low - room), min(max([high, *ends]), high + room)
-    margin = 0.06 * max(high - low, 0.005)
-    set_limits = ax.set_xlim if axis == "x" else ax.set_ylim
-    set_limits(100 * (low - margin), 100 * (high + margin))
-
-
-def _legend(figure: Figure, ax: Axes) -> None:
-    handles, labels = ax.get_legend_handles_labels()
-    widest = max(map(len, labels))
-    columns = max(1, min(len(labels), 4 if widest <= 6 else 3 if widest <= 9 else 2))
-    figure.set_figheight(figure.get_figheight() + 0.18 * (math.ceil(len(labels) / columns) - 1))
-    figure.legend(handles, labels, loc="outside upper left", ncols=columns)
 
 
 _PLOTS: tuple[tuple[str, str, str, Callable[[Report], Figure | None]], ...] = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from visattn.report.attachments import ArmCost
 from visattn.report.pairing import Pairing, pairings
@@ -56,7 +56,15 @@ def build(comparison: Comparison) -> Report:
         base if arm.label == comparison.baseline else _row(comparison, arm, found[arm.label], base)
         for arm in comparison.arms
     )
-    return Report(comparison, rows, pairings(comparison))
+    report = Report(comparison, rows, pairings(comparison))
+    return report if report.paired else replace(report, rows=tuple(_unclaimed(row) for row in rows))
+
+
+def _unclaimed(row: Row) -> Row:
+    """Take the verdict back: arms that differ in more than attention say nothing about attention."""
+    if row.difference is None:
+        return row
+    return replace(row, difference=row.difference._replace(verdict="undecided", reason="the cells are not paired"))
 
 
 def _row(comparison: Comparison, arm: Arm, difference: Difference | None, base: Row | None) -> Row:

@@ -19,11 +19,11 @@ class Verdict(NamedTuple):
 
 def verdict(report: Report) -> Verdict:
     """Return the verdict in one sentence, and what explains it."""
-    found = _verdict(report)
     if report.paired:
-        return found
-    warning = "Not a paired comparison: the arms of a seed differ in more than attention."
-    return Verdict(warning, (found.sentence, *found.details), decided=False)
+        return _verdict(report)
+    known = [(row.arm.label, row.difference) for row in report.rows if row.difference]
+    sentence = "Not a paired comparison: the arms of a seed differ in more than attention."
+    return Verdict(sentence, (_measured(known),) if known else (), decided=False)
 
 
 def _verdict(report: Report) -> Verdict:
