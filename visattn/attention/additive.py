@@ -82,7 +82,8 @@ class Additive(AbstractPool):
         scores = widen(self.score(self.project(x).tanh()))  # (N, heads, H, W)
         kept = _checked(mask, x).flatten(1).unsqueeze(1) if mask is not None else None
         weights = self.pool(self._weights(scores.flatten(2), kept).view_as(scores))
-        parts = x.flatten(2).view(x.shape[0], self.heads, -1, x.shape[2] * x.shape[3])  # (N, heads, C / heads, H W)
+        sizes = (x.shape[0], self.heads, self.channels // self.heads, x.shape[2] * x.shape[3])
+        parts = x.flatten(2).view(sizes)  # (N, heads, C / heads, H W)
         context = parts @ weights.flatten(2).unsqueeze(-1).type_as(x)
         return context.flatten(1).type_as(x)
 

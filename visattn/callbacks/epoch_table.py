@@ -71,7 +71,7 @@ class EpochTable(L.Callback):
             "lr": f"{trainer.optimizers[0].param_groups[0]['lr']:.3e}",
             "seconds": f"{now - self._epoch_started:.2f}",
         }
-        write_rows(self.path, COLUMNS, [*(dict(r) for r in read_rows(self.path)), row])
+        write_rows(self.path, COLUMNS, [*[dict[str, object](r) for r in read_rows(self.path)], row])
         self._done += 1
         self._say(trainer, scores, (now - self._started) / self._done)
 
@@ -84,6 +84,6 @@ class EpochTable(L.Callback):
         if "val/top1" in scores:
             line += f"  val top-1 {100 * scores['val/top1']:.1f} %"
         if left > 0:
-            line += f"  about {left / 60:.1f} min left" if left > 90 else f"  about {left:.0f} s left"  # noqa: PLR2004
+            line += f"  about {left / 60:.1f} min left" if left > 90 else f"  about {left:.0f} s left"
         bar = trainer.progress_bar_callback
         bar.print(line) if bar is not None else print(line, flush=True)  # noqa: T201 - the screen is its purpose

@@ -21,7 +21,9 @@ class StepSeeds(L.Callback):
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Seed torch, numpy and random."""
         del pl_module, batch
         text = f"{self.seed}/{trainer.global_rank}/{trainer.current_epoch}/{batch_idx}"

@@ -57,9 +57,11 @@ class TestReport(L.Callback):
         del trainer, pl_module
         self._outputs = []
 
-    def on_test_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_test_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         """Keep a batch's predictions."""
-        del trainer, pl_module, batch, batch_idx
+        del trainer, pl_module, batch, batch_idx, dataloader_idx
         self._outputs.append({key: value.detach().cpu() for key, value in outputs.items()})
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -83,7 +85,9 @@ class TestReport(L.Callback):
         scores["test/ece"] = float(multiclass_calibration_error(logits.softmax(1), labels, len(names), n_bins=BINS))
         self._result(trainer, pl_module, scores, _per_class(matrix, names))
 
-    def _result(self, trainer: L.Trainer, pl_module: Any, scores: dict[str, float], per_class: dict[str, float]) -> None:
+    def _result(
+        self, trainer: L.Trainer, pl_module: Any, scores: dict[str, float], per_class: dict[str, float]
+    ) -> None:
         result = {
             **self.facts,
             "metrics": scores,
@@ -109,13 +113,15 @@ def confusion_picture(matrix: Tensor, names: list[str]) -> Figure:
     axes = figure.add_subplot()
     image = axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="true", title=f"confusion, {int(matrix.sum())} pictures")
-    if len(names) <= 40:  # noqa: PLR2004 - more names than this cannot be read
+    if len(names) <= 40:
         axes.set_xticks(range(len(names)), names, rotation=90)
         axes.set_yticks(range(len(names)), names)
-    if len(names) <= 20:  # noqa: PLR2004 - nor more counts
-        for (i, j), count in zip(torch.cartesian_prod(*[torch.arange(len(names))] * 2).tolist(), matrix.flatten().tolist(), strict=True):
+    if len(names) <= 20:
+        for (i, j), count in zip(
+            torch.cartesian_prod(*[torch.arange(len(names))] * 2).tolist(), matrix.flatten().tolist(), strict=True
+        ):
             if count:
-                shade = "white" if shares[i, j] > 0.5 else "black"  # noqa: PLR2004 - half of the scale
+                shade = "white" if shares[i, j] > 0.5 else "black"
                 axes.text(j, i, str(count), ha="center", va="center", fontsize=8, color=shade)
     figure.colorbar(image, label="share of the true class")
     return figure

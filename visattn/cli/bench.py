@@ -18,7 +18,9 @@ def run(args: Sequence[str]) -> int:
     subject, *rest = args or ["model", "--help"]
     if subject not in {*SUBJECTS, "-h", "--help"}:
         raise unknown("subject of bench", subject, SUBJECTS)
-    parser = Parser("bench model", "measure parameters, MACs, latency, training step and memory against the plain backbone")
+    parser = Parser(
+        "bench model", "measure parameters, MACs, latency, training step and memory against the plain backbone"
+    )
     parser.add_argument("--backbone", default="resnet18", help="a timm model or torchvision:<model>")
     parser.add_argument("--attention", default="none,se,eca,cbam", help="the specs to compare; the first is the base")
     parser.add_argument("--image_size", type=int, default=224, help="side of the images")
@@ -39,12 +41,14 @@ def run(args: Sequence[str]) -> int:
     cost = measure_cost(
         builders, image_size=options.image_size, batch=options.batch, device=options.device, rounds=options.rounds
     )
-    print(f"{options.backbone}, {options.image_size} px, torch {torch.__version__}, {cost['device']}, {cost['threads']} threads")
-    print(f"{'attention':<12} {'parameters':>12} {'MACs':>9} {'latency':>17} {'training step':>17} {'kept for backward':>18}")
+    where = f"torch {torch.__version__}, {cost['device']}, {cost['threads']} threads"
+    print(f"{options.backbone}, {options.image_size} px, batch {options.batch}, {where}")
+    print(f"{'attention':<12} {'parameters':>12} {'MACs':>9} {'latency':>17} {'training step':>17} {'saved tensors':>14}")
     for name, row in cost["arms"].items():
         latency = f"{row['latency_ms']:.1f} ms x{row['latency_ratio']:.2f}"
         train = f"{row['train_ms']:.0f} ms x{row['train_ratio']:.2f}"
-        print(f"{name:<12} {row['parameters']:>12,} {row['macs'] / 1e9:>8.3f}G {latency:>17} {train:>17} {row['saved_bytes'] / 2**20:>15.1f} MB")
+        size = f"{row['saved_bytes'] / 2**20:.1f} MB"
+        print(f"{name:<12} {row['parameters']:>12,} {row['macs'] / 1e9:>8.3f}G {latency:>17} {train:>17} {size:>14}")
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(cost, indent=1) + "\n")

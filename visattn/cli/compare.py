@@ -55,11 +55,12 @@ def say_plan(plan: Plan) -> None:
     names = ", ".join(arm.label for arm in plan.arms)
     print(f"{len(plan.arms)} arms ({names}) x {len(plan.seeds)} seeds = {len(states)} cells in {plan.out}")
     if set(states) != {"new"}:
-        print(f"{states.count('finished')} finished, {states.count('started')} to go on with, {states.count('new')} to run")
+        finished, started, new = (states.count(state) for state in ("finished", "started", "new"))
+        print(f"{finished} finished, {started} to go on with, {new} to run")
     smallest = 2.0 ** (1 - len(plan.seeds))
     blocks = max(1, len(plan.arms) - 1)
-    if smallest * blocks > 0.05:  # noqa: PLR2004 - the usual level
-        need = next(n for n in range(2, 64) if blocks * 2.0 ** (1 - n) <= 0.05)  # noqa: PLR2004
+    if smallest * blocks > 0.05:
+        need = next(n for n in range(2, 64) if blocks * 2.0 ** (1 - n) <= 0.05)
         print(
             f"{len(plan.seeds)} seeds cannot decide between {blocks} blocks and the baseline: the smallest p of a "
             f"sign-flip test is {smallest:.3g}, times {blocks} by Holm; {need} seeds could"
@@ -108,7 +109,9 @@ def _facts(plan: Plan, command: list[str], title: str | None) -> dict[str, Any]:
     init = config["model"]["init_args"]
     known = plan.out / "compare.json"
     before = json.loads(known.read_text()) if known.is_file() else {}
-    host = next((o.partition("=")[2] for o in plan.overrides if o.endswith("backbone") or ".backbone=" in o), init["backbone"])
+    host = next(
+        (o.partition("=")[2] for o in plan.overrides if o.endswith("backbone") or ".backbone=" in o), init["backbone"]
+    )
     return {
         "title": title or f"{host}: attention against the baseline",
         "identity": plan.identity,
@@ -119,7 +122,9 @@ def _facts(plan: Plan, command: list[str], title: str | None) -> dict[str, Any]:
         "seeds": list(plan.seeds),
         "host": host,
         "machine": _machine(),
-        "versions": {name: version(name) for name in ("visattn", "torch", "torchvision", "timm", "lightning", "albumentations")},
+        "versions": {
+            name: version(name) for name in ("visattn", "torch", "torchvision", "timm", "lightning", "albumentations")
+        },
         "command": shlex.join(command),
         "started": before.get("started", datetime.now(UTC).isoformat(timespec="seconds")),
         "minutes": before.get("minutes", 0.0),
@@ -131,7 +136,10 @@ def _machine() -> dict[str, Any]:
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        cpu = next((row.partition(":")[2].strip() for row in info.read_text().splitlines() if row.startswith("model name")), cpu)
+        cpu = next(
+            (row.partition(":")[2].strip() for row in info.read_text().splitlines() if row.startswith("model name")),
+            cpu,
+        )
     return {"cpu": cpu, "cores": os.cpu_count(), "gpu": _gpu_name(), "platform": platform.platform()}
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from visattn.cli.parser import Parser
 from visattn.types import unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMATS = ("onnx",)
 
@@ -27,14 +31,16 @@ def run(args: Sequence[str]) -> int:
 
     restored = restore(options.checkpoint)
     task = restored.task
+    mean, std = (cast("Tensor", values).flatten().tolist() for values in (task.mean, task.std))
     metadata = {
         "class_names": json.dumps(task.class_names),
         "image_size": str(restored.image_size),
-        "mean": json.dumps([round(v, 6) for v in task.mean.flatten().tolist()]),
-        "std": json.dumps([round(v, 6) for v in task.std.flatten().tolist()]),
+        "mean": json.dumps([round(v, 6) for v in mean]),
+        "std": json.dumps([round(v, 6) for v in std]),
     }
     difference = export_onnx(
         task.network, options.out, restored.image_size, metadata=metadata, with_maps=options.with_maps
     )
-    print(f"{options.out}: {options.out.stat().st_size / 2**20:.1f} MB; onnxruntime differs from torch by at most {difference:.1e}")
+    size = options.out.stat().st_size / 2**20
+    print(f"{options.out}: {size:.1f} MB; onnxruntime differs from torch by at most {difference:.1e}")
     return 0

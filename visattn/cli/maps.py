@@ -55,7 +55,9 @@ def _sheets(restored: Restored, images: Tensor) -> list[Image.Image]:
     cam = grad_cam(task.network, class_map_layer(task.network, restored.image_size), x)
     cam = cam / cam.amax((1, 2), keepdim=True).clamp(min=1e-9)
     columns = [("picture", [plain(image.permute(1, 2, 0)) for image in images])]
-    columns.append(("Grad-CAM", [overlay(i.permute(1, 2, 0), m, low=0, high=1) for i, m in zip(images, cam, strict=True)]))
+    columns.append(
+        ("Grad-CAM", [overlay(i.permute(1, 2, 0), m, low=0, high=1) for i, m in zip(images, cam, strict=True)])
+    )
     if map_keys(task.network):
         with capture(task.network, limit=len(images)) as maps, torch.no_grad():
             task.network(x)
@@ -65,7 +67,9 @@ def _sheets(restored: Restored, images: Tensor) -> list[Image.Image]:
                 drawn = [strip(gate.flatten(), low=low, high=high) for gate in maps.effective(key)]
             else:
                 planes = maps.plane(key)
-                drawn = [overlay(i.permute(1, 2, 0), m, low=low, high=high) for i, m in zip(images, planes, strict=True)]
+                drawn = [
+                    overlay(i.permute(1, 2, 0), m, low=low, high=high) for i, m in zip(images, planes, strict=True)
+                ]
             columns.append((key, drawn))
     labels = [name for name, _ in columns]
     return [

@@ -48,7 +48,9 @@ def run(args: Sequence[str]) -> int:
     return 1 if bad else 0
 
 
-def batches(files: Sequence[Path], restored: Restored, size: int, bad: list[str]) -> Iterator[tuple[list[Path], Tensor]]:
+def batches(
+    files: Sequence[Path], restored: Restored, size: int, bad: list[str]
+) -> Iterator[tuple[list[Path], Tensor]]:
     """Yield paths and uint8 images ``(n, 3, S, S)``; pictures that cannot be read go to ``bad``, with the reason."""
     transform = eval_transform(restored.image_size, restored.data.get("eval_transforms"))
     starts = range(0, len(files), size)

@@ -22,13 +22,21 @@ def reword(error: BaseException) -> UsageError:
         if isinstance(cause, UsageError):
             return cause
     text = " ".join(str(error).split())
-    option = re.search(r"Option '([^']+)' is not accepted", text) or re.search(r'[Kk]ey "?([\w.]+)"? is not expected', text)
+    option = re.search(r"Option '([^']+)' is not accepted", text) or re.search(
+        r'[Kk]ey "?([\w.]+)"? is not expected', text
+    )
     option = option or re.search(r"Unrecognized arguments: -*([\w.]+)", text, re.IGNORECASE)
     where = re.search(r"class_path '([^']+)'", text)
     if option:
         return unknown("config key", option[1], _keys(where[1] if where else None, option[1]))
-    wrong = re.search(r'Parser key "([^"]+)": (?:Does not validate.*?)?(Expected .*?)(?:\. Got value: | Given value: )(.*?)( - |$)', text)
-    value = re.search(r'Parser key "([^"]+)": (.*?)\. Got value: (\S+)', text.rpartition("Parser key")[1] + text.rpartition("Parser key")[2])
+    wrong = re.search(
+        r'Parser key "([^"]+)": (?:Does not validate.*?)?(Expected .*?)(?:\. Got value: | Given value: )(.*?)( - |$)',
+        text,
+    )
+    value = re.search(
+        r'Parser key "([^"]+)": (.*?)\. Got value: (\S+)',
+        text.rpartition("Parser key")[1] + text.rpartition("Parser key")[2],
+    )
     if value:
         return UsageError(f"config key '{value[1]}' cannot be {value[3]}: {_types(value[2])}")
     if wrong:

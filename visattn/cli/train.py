@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import sys
 import warnings
@@ -49,9 +48,13 @@ class RunCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what the run folder needs."""
-        parser.add_argument("--out", type=str | None, default=None, help="the run folder; by default runs/CONFIG/ATTENTION-seedN")
+        parser.add_argument(
+            "--out", type=str | None, default=None, help="the run folder; by default runs/CONFIG/ATTENTION-seedN"
+        )
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="the checkpoint to validate or test")
-        parser.add_argument("--test_after", type=bool, default=True, help="test the last epoch's weights after training")
+        parser.add_argument(
+            "--test_after", type=bool, default=True, help="test the last epoch's weights after training"
+        )
         parser.add_argument("--wandb", type=str, default="off", help="log to Weights & Biases: off, offline, online")
         parser.link_arguments("seed_everything", "data.init_args.seed")
         parser.link_arguments("data.class_names", "model.init_args.class_names", apply_on="instantiate")
@@ -162,7 +165,8 @@ def _announce(cli: RunCLI, folder: Path, checkpoint: Path | None) -> None:
     init = cli.config.model.init_args
     data = cli.datamodule
     sizes = " / ".join(f"{split} {len(data.dataset(split))}" for split in ("train", "val", "test"))
-    print(f"{init.backbone} + {label(plain(init.attention))}, seed {cli.config.seed_everything}: {sizes} pictures, {len(data.class_names)} classes")
+    what = f"{init.backbone} + {label(plain(init.attention))}, seed {cli.config.seed_everything}"
+    print(f"{what}: {sizes} pictures, {len(data.class_names)} classes")
     print(f"run folder {folder}" + (f", going on from {checkpoint.name}" if checkpoint else ""), flush=True)
 
 
@@ -199,7 +203,9 @@ def _found_configs(args: list[str]) -> tuple[list[str], str]:
             path = find_config(arg.partition("=")[2])
             found[i], stem = f"--config={path}", path.stem
     if stem == "run" and not {"-h", "--help"} & set(found):
-        raise UsageError("no --config; valid: an experiment file, such as configs/experiment/clutter_classification.yaml")
+        raise UsageError(
+            "no --config; valid: an experiment file, such as configs/experiment/clutter_classification.yaml"
+        )
     return found, stem
 
 

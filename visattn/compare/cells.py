@@ -87,7 +87,11 @@ def _start(plan: Plan, cell: Cell, jobs: int, gpus: int, busy: set[Path]) -> Run
         # what a killed cell left before its first checkpoint is of no use
         shutil.rmtree(cell.folder, ignore_errors=True)
         command += ["--config", str(plan.config), *plan.overrides]
-        command += [f"--model.attention={json.dumps(cell.arm.spec)}", f"--seed_everything={cell.seed}", f"--out={cell.folder}"]
+        command += [
+            f"--model.attention={json.dumps(cell.arm.spec)}",
+            f"--seed_everything={cell.seed}",
+            f"--out={cell.folder}",
+        ]
     environment = dict(os.environ)
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = str(len(busy) % gpus)
@@ -97,7 +101,9 @@ def _start(plan: Plan, cell: Cell, jobs: int, gpus: int, busy: set[Path]) -> Run
     log = cell.folder.with_suffix(".log")
     with log.open("wb") as file:
         # a session of its own: a Ctrl-C reaches the cells through us, once
-        process = subprocess.Popen(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, env=environment, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
+        )
     return Running(cell, process, log)
 
 
@@ -123,9 +129,17 @@ def _screen(plan: Plan) -> Iterator[Callable[[Outcome, list[Running]], None]]:
         at_start.append(share) if not at_start else None
         gained = share - at_start[0]
         seconds = (time.monotonic() - began) * (1 - share) / gained if gained > 0 else None
-        return "estimating" if seconds is None else f"about {seconds / 60:.1f} min left" if seconds > 90 else f"about {seconds:.0f} s left"  # noqa: PLR2004, E501
+        if seconds is None:
+            return "estimating"
+        return f"about {seconds / 60:.1f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
 
-    columns = (TextColumn("{task.description}"), BarColumn(28), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(28),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("cells", total=1.0, left="estimating")
 
@@ -133,12 +147,20 @@ def _screen(plan: Plan) -> Iterator[Callable[[Outcome, list[Running]], None]]:
             share = _share(plan, outcome, running)
             names = ", ".join(f"{r.cell.arm.label}/seed{r.cell.seed}" for r in running)
             done = len(outcome.finished) + len(outcome.failed)
-            bar.update(task, completed=share, left=left(share) + (f"  [dim]{names}[/dim]" if names else ""), description=f"{done}/{len(plan.cells)} cells")
+            bar.update(
+                task,
+                completed=share,
+                left=left(share) + (f"  [dim]{names}[/dim]" if names else ""),
+                description=f"{done}/{len(plan.cells)} cells",
+            )
             for cell in [*outcome.finished, *(c for c, _ in outcome.failed)]:
                 if cell.folder not in reported:
                     reported.add(cell.folder)
                     text = _line(cell)
-                    bar.console.print(text if console.is_terminal else f"{text}; {done}/{len(plan.cells)} cells, {left(share)}", highlight=False)
+                    bar.console.print(
+                        text if console.is_terminal else f"{text}; {done}/{len(plan.cells)} cells, {left(share)}",
+                        highlight=False,
+                    )
 
         yield show
 

@@ -36,7 +36,9 @@ def _network(cell: Cell) -> nn.Module:
     known = inspect.signature(ClassificationTask).parameters
     settings = {key: value for key, value in config.items() if key in known}
     names = json.loads((cell.folder / "pairing.json").read_text())["data"]["classes"]
-    task = ClassificationTask(**{**settings, "class_names": names, "pretrained": False, "weights": None, "compile": False})
+    task = ClassificationTask(
+        **{**settings, "class_names": names, "pretrained": False, "weights": None, "compile": False}
+    )
     return task.network
 
 

@@ -42,7 +42,9 @@ def draw_arms(plan: Plan) -> dict[str, Any]:
     for n, i in enumerate(chosen):
         save_jpeg(plain(images[n].permute(1, 2, 0)), folder / f"{i}-input.jpg")
         pictures.append({"id": i, "label": data.class_names[int(dataset.labels[i])], "file": f"maps/{i}-input.jpg"})
-    rows = [row for arm in plan.arms if arm.label in done for row in _rows(done[arm.label], images, chosen, masks, folder)]
+    rows = [
+        row for arm in plan.arms if arm.label in done for row in _rows(done[arm.label], images, chosen, masks, folder)
+    ]
     page = {"pictures": pictures, "rows": rows, "scored": len(indices) if masks is not None else 0}
     write_json(plan.out / "maps.json", page)
     return page
@@ -60,7 +62,9 @@ def pick(labels: np.ndarray, count: int) -> list[int]:
     return [int(i) for _, i in zip(range(count), turns, strict=False)]
 
 
-def _rows(cell: Cell, images: Tensor, chosen: list[int], masks: Tensor | None, folder: Path) -> Iterator[dict[str, Any]]:
+def _rows(
+    cell: Cell, images: Tensor, chosen: list[int], masks: Tensor | None, folder: Path
+) -> Iterator[dict[str, Any]]:
     restored = restore(cell.folder)
     task, arm = restored.task, cell.arm.label
     x = task.normalise(images)
@@ -68,7 +72,14 @@ def _rows(cell: Cell, images: Tensor, chosen: list[int], masks: Tensor | None, f
         guesses = task.network(x).argmax(1).tolist()
     names = [task.class_names[g] for g in guesses[: len(chosen)]]
     cam = grad_cam(task.network, class_map_layer(task.network, restored.image_size), x)
-    yield _row(arm, "gradcam", "Grad-CAM", _draw(images, cam / cam.amax((1, 2), keepdim=True).clamp(min=1e-9), (0, 1), chosen, f"{arm}-cam", folder), names, _score(cam, masks))
+    yield _row(
+        arm,
+        "gradcam",
+        "Grad-CAM",
+        _draw(images, cam / cam.amax((1, 2), keepdim=True).clamp(min=1e-9), (0, 1), chosen, f"{arm}-cam", folder),
+        names,
+        _score(cam, masks),
+    )
     if not map_keys(task.network):
         return
     with capture(task.network, limit=len(images)) as maps, torch.no_grad():
@@ -84,14 +95,20 @@ def _rows(cell: Cell, images: Tensor, chosen: list[int], masks: Tensor | None, f
             yield _row(arm, "map", key, files, names, {})
         else:
             plane = maps.plane(key)
-            yield _row(arm, "map", key, _draw(images, plane, info.scale, chosen, stem, folder), names, _score(plane, masks))
+            yield _row(
+                arm, "map", key, _draw(images, plane, info.scale, chosen, stem, folder), names, _score(plane, masks)
+            )
 
 
-def _row(arm: str, kind: str, key: str, files: list[str], predicted: list[str], scores: dict[str, float]) -> dict[str, Any]:
+def _row(
+    arm: str, kind: str, key: str, files: list[str], predicted: list[str], scores: dict[str, float]
+) -> dict[str, Any]:
     return {"arm": arm, "kind": kind, "key": key, "files": files, "predicted": predicted, "score": scores}
 
 
-def _draw(images: Tensor, planes: Tensor, scale: tuple[float, float], chosen: list[int], stem: str, folder: Path) -> list[str]:
+def _draw(
+    images: Tensor, planes: Tensor, scale: tuple[float, float], chosen: list[int], stem: str, folder: Path
+) -> list[str]:
     files = []
     for i, image, plane in zip(chosen, images, planes, strict=False):
         picture = overlay(image.permute(1, 2, 0), plane, low=scale[0], high=scale[1])

@@ -93,7 +93,9 @@ def make_plan(config: Path, attention: str, seeds: str, out: Path, overrides: li
             arms.append(Arm(name, spec))
     for override in overrides:
         if not re.match(r"--(model|data|trainer)[.\w]*=", override):
-            raise UsageError(f"override '{override}' is not valid; valid: --model.KEY=, --data.KEY= or --trainer.KEY=VALUE")
+            raise UsageError(
+                f"override '{override}' is not valid; valid: --model.KEY=, --data.KEY= or --trainer.KEY=VALUE"
+            )
         if re.match(r"--model(\.init_args)?\.attention=", override):
             raise UsageError("the arms differ in model.attention alone; name them with --attention")
     plan = Plan(config, tuple(overrides), tuple(arms), parse_seeds(seeds), out)

@@ -1,7 +1,4 @@
-"""Pictures in, uint8 batches out: data modules, their samplers and transforms.
-
-Names are imported when they are first used; Lightning takes a second to load.
-"""
+"""Pictures, labels and the order in which they are seen; each name is loaded when it is first used."""
 
 from __future__ import annotations
 
@@ -11,13 +8,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from visattn.data.clutter import ClutterData
     from visattn.data.folder import FolderData
+    from visattn.data.images import find_images, read_image
+    from visattn.data.transforms import eval_transform
 
-__all__ = ["ClutterData", "FolderData"]
+__all__ = ["ClutterData", "FolderData", "eval_transform", "find_images", "read_image"]
 
-_HOMES = {"ClutterData": "clutter", "FolderData": "folder"}
+_HOMES = {
+    "ClutterData": "clutter",
+    "FolderData": "folder",
+    "eval_transform": "transforms",
+    "find_images": "images",
+    "read_image": "images",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,101 +1,113 @@
-"""A user's own photographs, in whichever layout their folder has."""
+"""Photographs of one's own: a folder, its layout found out, as a data module."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from visattn.data.images import Picture, read_image
-from visattn.data.layouts import class_names, fill_splits, label_numbers, read_layout
+from visattn.data.layouts import Listing, read_layout
 from visattn.data.loading import AbstractPictures, AbstractPicturesModule
-from visattn.data.scenes import SPLITS, Split
+from visattn.data.scenes import Split
 from visattn.data.transforms import Pipeline, default_train
-from visattn.types import UsageError
 
 
 @final
 class FolderPictures(AbstractPictures):
-    """Files of one split, read when they are asked for.
+    """Pictures in files, read anew at each use.
 
     Args:
-        paths: the files.
-        labels: ``(n,)`` int64.
-        names: a caption of each.
+        files: of each picture its path, its name and its label.
         pipeline: what each picture passes through.
     """
 
-    def __init__(self, paths: list[Path], labels: NDArray[np.int64], names: list[str], pipeline: Pipeline) -> None:
-        super().__init__(labels, names, pipeline)
-        self._paths = paths
+    def __init__(self, files: list[tuple[Path, str, int]], pipeline: Pipeline) -> None:
+        labels = np.array([label for _, _, label in files], np.int64)
+        super().__init__(labels, [name for _, name, _ in files], pipeline)
+        self.paths = [path for path, _, _ in files]
 
     def picture(self, index: int) -> Picture:
-        """Return the file's pixels, upright and RGB whatever its mode."""
-        return read_image(self._paths[index])
+        """Return picture ``index`` as its file holds it, upright, RGB."""
+        return read_image(self.paths[index])
 
 
 @final
 class FolderData(AbstractPicturesModule):
-    """Photographs in a folder; its layout is found out.
+    """Photographs in a folder, a class each; how they are laid out is found out, in this order.
 
-    In this order: a ``labels.csv`` with the columns path, label (or class) and, if you like, split;
-    folders ``train``, ``val`` and ``test`` of class folders; class folders alone. Splits that the
-    folder does not name are drawn class by class, 15 % of the pictures each, by ``split_seed``.
+    1. ``labels.csv`` in the folder: columns ``path`` and ``label``; optional ``class`` (the label's name) and ``split``
+       (train, val or test; without it, 15 % of each class are val and 15 % test).
+    2. Folders ``train``, ``val`` (or ``valid``, ``validation``) and ``test`` with a folder a class. Without val,
+       15 % of train serve; without test, val serves as test, with a warning.
+    3. A folder a class: 15 % of each are val and 15 % test.
+
+    Drawn splits depend on ``data_seed`` and the file names alone. Classes are sorted naturally: 2 before 10.
 
     Args:
         root: the folder.
-        image_size: side of the square pictures that the network takes, in pixels.
+        image_size: side of the square pictures that the network gets, in pixels.
         batch_size: pictures a step over all devices.
-        seed: draws order and augmentation.
-        split_seed: draws the splits that the folder does not name.
-        workers: processes that read pictures.
-        flip: mirror half of the training pictures; off, as it changes letters and signs.
-        transforms: training transforms in place of the defaults (random crop of 60 to 100 % and mild
-            colour changes), a list such as ``[{RandomResizedCrop: {scale: [0.5, 1.0]}}]`` of
-            albumentations' names with their arguments.
-        eval_transforms: transforms of validation, test and prediction; null scales the smaller side
-            to ``image_size`` and cuts the centre out.
+        seed: draws order and augmentation, never the splits.
+        data_seed: draws the splits that the folder does not give.
+        workers: processes that read and augment pictures; 0 does it in the main process.
+        transforms: training transforms, a list such as ``[{HorizontalFlip: {p: 0.5}}]`` of albumentations' names with
+            their arguments; sizes left out are ``image_size``. Null means random crops and mild changes of colour.
+        eval_transforms: the same for validation, test and prediction; null scales the smaller side to ``image_size``
+            and cuts the centre out, which also ends every other list.
+        flip: mirror half of the training pictures too; off, as mirroring changes letters, digits and hands.
 
     Raises:
-        UsageError: no root, no pictures, one class, a missing file, or an unknown transform.
+        UsageError: the folder is missing or contradicts itself, or a transform is unknown.
+
+    Example:
+        >>> FolderData("no/such/folder").class_names
+        Traceback (most recent call last):
+        visattn.types.UsageError: root must be a folder with pictures, but no/such/folder is missing
     """
 
     def __init__(
         self,
-        root: str | None = None,
+        root: str,
         image_size: int = 224,
         batch_size: int = 64,
         seed: int = 0,
-        split_seed: int = 0,
-        workers: int = 0,
-        flip: bool = False,
+        data_seed: int = 0,
+        workers: int = 2,
         transforms: list[dict[str, Any]] | None = None,
         eval_transforms: list[dict[str, Any]] | None = None,
+        flip: bool = False,
     ) -> None:
-        if root is None:
-            raise UsageError("data.root is not set; valid: --data.root FOLDER with your pictures")
+        root = str(root)  # a Path in the hyper-parameters would not load with weights_only=True
+        mirror = [{"HorizontalFlip": {"p": 0.5}}] if flip else []
         super().__init__(
             image_size=image_size,
             batch_size=batch_size,
             seed=seed,
             workers=workers,
-            train=default_train(flip=flip) if transforms is None else transforms,
+            train=(default_train() if transforms is None else transforms) + mirror,
             evaluation=eval_transforms or [],
         )
-        self.save_hyperparameters()
-        self._root = Path(root).expanduser()
-        found = read_layout(self._root)
-        self.class_names = class_names(found)
-        self._found = fill_splits(found, split_seed)
-        empty = [split for split in SPLITS if not self._found[split]]
-        if empty:
-            raise UsageError(f"data.root '{root}' leaves {' and '.join(empty)} without pictures: too few a class")
+        self.save_hyperparameters(ignore=["mirror"])
+        self._root, self._data_seed = Path(root).expanduser(), data_seed
+
+    @cached_property
+    def listing(self) -> Listing:
+        """The classes, the splits and what had to be decided about them."""
+        return read_layout(self._root, self._data_seed)
+
+    @property
+    def class_names(self) -> list[str]:  # type: ignore[override]
+        """The names of the classes, in the order of the network's outputs."""
+        return self.listing.class_names
+
+    @property
+    def notes(self) -> list[str]:
+        """What the folder left open and how it was decided, such as a missing test split."""
+        return self.listing.notes
 
     def build(self, split: Split, pipeline: Pipeline) -> FolderPictures:
-        """Return the files of ``split``."""
-        rows = self._found[split]
-        paths = [row.path for row in rows]
-        captions = [path.relative_to(self._root).as_posix() for path in paths]
-        return FolderPictures(paths, label_numbers(rows, self.class_names), captions, pipeline)
+        """List the pictures of ``split``; they are read when they are used."""
+        return FolderPictures(self.listing.splits[split], pipeline)

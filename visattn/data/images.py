@@ -129,6 +129,6 @@ def fit_square(image: Picture, size: int) -> Picture:
     scale = size / min(height, width)
     shape = (max(size, round(width * scale)), max(size, round(height * scale)))
     # averaging areas is the only interpolation of OpenCV that does not alias when it shrinks
-    image = cv2.resize(image, shape, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    scaled = cv2.resize(image, shape, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     top, left = (shape[1] - size) // 2, (shape[0] - size) // 2
-    return image[top : top + size, left : left + size]
+    return np.asarray(scaled, np.uint8)[top : top + size, left : left + size]

@@ -1,138 +1,257 @@
-"""How a folder says which picture is of what class and split: a CSV, split folders, or class folders."""
+"""How a folder says which picture belongs to which class and split: by a labels.csv, by split folders, by classes."""
 
 from __future__ import annotations
 
 import csv
-from collections import Counter
+import hashlib
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from visattn.data.images import natural_key, pictures_under
+from visattn.data.images import SUFFIXES, natural_key, pictures_under
 from visattn.data.scenes import SPLITS, Split
-from visattn.data.seeding import stable_order
-from visattn.types import UsageError, unknown
+from visattn.types import UsageError
 
-CSV = "labels.csv"
-WORDS: dict[str, Split] = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-SHARES = {"val": 0.15, "test": 0.15}
-LAYOUTS = f"a {CSV} (columns path, label, split), folders train/ val/ test/ of class folders, or class folders"
+HELD_OUT = 0.15  # share of each class that a drawn split puts aside, once for val and once for test
+
+_FOLDERS: dict[Split, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+_WORDS: dict[str, Split] = {word: split for split, words in _FOLDERS.items() for word in words} | {"dev": "val"}
+_HEADERS = {
+    "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img"),
+    "label": ("label", "target", "label_id", "class_id", "category"),
+    "class": ("class", "class_name", "classname", "label_name"),
+    "split": ("split", "set", "subset", "partition"),
+}
 
 
-class Picture(NamedTuple):
-    """A file, its class by name, and its split if the folder says so."""
+class Entry(NamedTuple):
+    """One labelled picture."""
 
     path: Path
+    name: str  # the path relative to the folder, with slashes
     label: str
-    split: Split | None
 
 
-def read_layout(root: Path) -> list[Picture]:
-    """Return the pictures of ``root``, by whichever layout it has.
+class Listing(NamedTuple):
+    """What a folder holds."""
+
+    class_names: list[str]
+    splits: dict[Split, list[tuple[Path, str, int]]]  # path, name, place in class_names
+    notes: list[str]  # what the reader had to decide by itself
+
+
+def _few(names: Iterable[object], count: int = 3) -> str:
+    shown = [str(name) for name in names]
+    return ", ".join(shown[:count]) + (f" and {len(shown) - count} more" if len(shown) > count else "")
+
+
+def _draw(entries: Sequence[Entry], seed: int, parts: Sequence[Split]) -> dict[Split, list[Entry]]:
+    """Deal ``entries`` out by class: ``HELD_OUT`` of each to every split of ``parts``, the rest to train."""
+    dealt: dict[Split, list[Entry]] = {"train": [], **{part: [] for part in parts}}
+    by_label: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        by_label[entry.label].append(entry)
+    for own in by_label.values():
+        # by hash of the name, so that a picture more or less moves few others
+        own.sort(key=lambda entry: hashlib.sha256(f"{seed}/{entry.name}".encode()).digest())
+        enough = len(own) > len(parts)  # a class of one or two pictures is for training
+        count = max(1, round(HELD_OUT * len(own))) if enough else 0
+        for place, part in enumerate(parts):
+            dealt[part] += own[place * count : (place + 1) * count]
+        dealt["train"] += own[len(parts) * count :]
+    if not all(dealt[part] for part in parts):
+        raise UsageError(
+            f"no class has the {len(parts) + 1} pictures that a split into train, {', '.join(parts)} needs"
+        )
+    order = {entry.name: place for place, entry in enumerate(entries)}
+    return {split: sorted(own, key=lambda entry: order[entry.name]) for split, own in dealt.items()}
+
+
+def _complete(found: dict[Split, list[Entry]], where: Path, seed: int) -> tuple[dict[Split, list[Entry]], list[str]]:
+    """Draw the splits that are missing, and say so."""
+    notes = []
+    if not found.get("train"):
+        raise UsageError(f"{where} has no training pictures; its splits: {_few(found) or 'none'}")
+    if not found.get("val"):
+        found = found | _draw(found["train"], seed, ["val"])
+        notes.append(f"{where} has no validation split: {HELD_OUT:.0%} of train serve as val")
+    if not found.get("test"):
+        found = found | {"test": found["val"]}
+        notes.append(f"{where} has no test split: val serves as test too, so test figures are not independent of it")
+        warnings.warn(notes[-1], UserWarning, stacklevel=2)
+    return found, notes
+
+
+def _by_class(folder: Path, root: Path) -> list[Entry]:
+    """Return the pictures of the class folders in ``folder``."""
+    entries = []
+    folders = sorted((one for one in folder.iterdir() if one.is_dir()), key=lambda one: natural_key(one.name))
+    for own in folders:
+        if not own.name.startswith((".", "__MACOSX")):
+            entries += [Entry(path, path.relative_to(root).as_posix(), own.name) for path in pictures_under(own)]
+    return entries
+
+
+def _all_by_class(folder: Path, root: Path) -> list[Entry]:
+    """Do the same for a folder that defines the classes: one without pictures would vanish without a word."""
+    entries = _by_class(folder, root)
+    filled = {entry.label for entry in entries}
+    empty = [one.name for one in folder.iterdir() if one.is_dir() and not one.name.startswith((".", "__MACOSX"))]
+    empty = sorted(set(empty) - filled, key=natural_key)
+    if entries and empty:
+        raise UsageError(
+            f"no pictures in {len(empty)} class folders of {folder}: {_few(empty)}; "
+            f"fill or remove them; known suffixes: {' '.join(SUFFIXES)}"
+        )
+    return entries
+
+
+def _split_folders(root: Path) -> dict[Split, list[Entry]]:
+    """Return the splits that folders named after them hold; empty if there is no such train folder."""
+    own = {one.name.lower(): one for one in root.iterdir() if one.is_dir()}
+    found: dict[Split, list[Entry]] = {}
+    for split, words in _FOLDERS.items():
+        present = [own[word] for word in words if word in own]
+        if len(present) > 1:
+            raise UsageError(f"{root} has more than one {split} folder: {_few(one.name for one in present)}; keep one")
+        reader = _all_by_class if split == "train" else _by_class
+        found[split] = reader(present[0], root) if present else []
+    return found if found["train"] else {}
+
+
+def _header(row: Sequence[str], file: Path) -> dict[str, int]:
+    """Return the column of each thing that the table knows."""
+    names = [name.strip().lower().replace(" ", "_") for name in row]
+    columns = {}
+    for what, aliases in _HEADERS.items():
+        places = [names.index(alias) for alias in aliases if alias in names]
+        if places:
+            columns[what] = places[0]
+    for what, others in (("path", ("path",)), ("label", ("label", "class"))):
+        if not columns.keys() & set(others):
+            raise UsageError(
+                f"{file} has no column '{what}' (or {', '.join(_HEADERS[what][1:])}); columns: {_few(row, 12)}"
+            )
+    columns.setdefault("label", columns.get("class", 0))
+    return columns
+
+
+def _rows(file: Path) -> tuple[dict[str, int], list[list[str]]]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {file} as UTF-8 text: {error}") from error
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(cell.strip() for cell in row)]
+    if len(rows) < 2:
+        raise UsageError(f"{file} lists no pictures")
+    columns, body = _header(rows[0], file), rows[1:]
+    short = [row[0] for row in body if len(row) <= max(columns.values())]
+    if short:
+        raise UsageError(f"{len(short)} rows of {file} have fewer columns than its header: {_few(short)}")
+    return columns, body
+
+
+def _table(file: Path, seed: int) -> tuple[dict[Split, list[Entry]], dict[str, str], list[str]]:
+    """Return splits, the shown name of each label, and notes of a ``labels.csv``."""
+    columns, rows = _rows(file)
+    cells = {what: [row[place].strip() for row in rows] for what, place in columns.items()}
+    paths = [path.replace("\\", "/") for path in cells["path"]]
+    entries = [Entry(file.parent / path, path, label) for path, label in zip(paths, cells["label"], strict=True)]
+    _check_rows(entries, file)
+    titles = _titles(cells, file)
+    if "split" not in cells:
+        return (
+            _draw(entries, seed, ["val", "test"]),
+            titles,
+            [f"{file} has no split column: {HELD_OUT:.0%} each are val and test"],
+        )
+    strange = Counter(word for word in cells["split"] if word.lower() not in _WORDS)
+    if strange:
+        known = ", ".join(sorted(_WORDS))
+        raise UsageError(f"unknown split '{next(iter(strange))}' in {strange.total()} rows of {file}; valid: {known}")
+    found: dict[Split, list[Entry]] = {split: [] for split in SPLITS}
+    for entry, word in zip(entries, cells["split"], strict=True):
+        found[_WORDS[word.lower()]].append(entry)
+    found, notes = _complete({split: own for split, own in found.items() if own}, file, seed)
+    return found, titles, notes
+
+
+def _check_rows(entries: Sequence[Entry], file: Path) -> None:
+    empty = [entry.name for entry in entries if not entry.label]
+    if empty:
+        raise UsageError(f"{len(empty)} rows of {file} have no label: {_few(empty)}")
+    twice = [name for name, count in Counter(entry.name for entry in entries).items() if count > 1]
+    if twice:
+        raise UsageError(f"{len(twice)} pictures are listed more than once in {file}: {_few(twice)}")
+    missing = [entry.name for entry in entries if not entry.path.is_file()]
+    if missing:
+        raise UsageError(f"{len(missing)} of {len(entries)} pictures of {file} do not exist: {_few(missing)}")
+
+
+def _titles(cells: dict[str, list[str]], file: Path) -> dict[str, str]:
+    """Return what each label is called: its ``class``, made unique by the label where two share one."""
+    titles: dict[str, str] = {}
+    for label, title in zip(cells["label"], cells.get("class", cells["label"]), strict=True):
+        if titles.setdefault(label, title or label) != (title or label):
+            raise UsageError(f"label '{label}' of {file} has two class names: '{titles[label]}' and '{title}'")
+    shared = Counter(titles.values())
+    return {label: title if shared[title] == 1 else f"{title} ({label})" for label, title in titles.items()}
+
+
+def read_layout(root: Path, seed: int) -> Listing:
+    """Return what ``root`` holds: by its ``labels.csv``, else its split folders, else its class folders.
+
+    Args:
+        root: the folder.
+        seed: draws the splits that the folder does not give.
 
     Raises:
-        UsageError: the folder is missing or empty, a row names a missing file, or only one class is there.
+        UsageError: the folder is missing or empty, has one class, or contradicts itself.
     """
     if not root.is_dir():
-        raise UsageError(f"data.root '{root}' is not a folder; valid: {LAYOUTS}")
-    if (root / CSV).is_file():
-        found = _from_csv(root)
+        raise UsageError(
+            f"root must be a folder with pictures, but {root} is {'a file' if root.exists() else 'missing'}"
+        )
+    titles: dict[str, str] = {}
+    if (root / "labels.csv").is_file():
+        found, titles, notes = _table(root / "labels.csv", seed)
+    elif found := _split_folders(root):
+        found, notes = _complete({split: own for split, own in found.items() if own}, root, seed)
     else:
-        words = {child.name: WORDS[child.name.lower()] for child in root.iterdir() if child.is_dir() and child.name.lower() in WORDS}
-        found = _from_splits(root, words) if "train" in words.values() else _from_classes(root, None)
-    if not found:
-        raise UsageError(f"data.root '{root}' holds no labelled pictures; valid: {LAYOUTS}")
-    classes = {picture.label for picture in found}
-    if len(classes) == 1:
-        raise UsageError(f"data.root '{root}' holds one class, '{classes.pop()}'; classification needs two or more")
-    return found
+        entries = _all_by_class(root, root)
+        if entries and {entry.label.lower() for entry in entries} <= _WORDS.keys():
+            raise UsageError(f"the split folders of {root} hold pictures but no class folders; add a folder a class")
+        if not entries:
+            raise UsageError(
+                f"no pictures in {root}; it must hold labels.csv, or train/ val/ test/ with a folder a class, "
+                f"or a folder a class, with files {' '.join(SUFFIXES)}"
+            )
+        _check_classes(root, {"train": entries})
+        found = _draw(entries, seed, ["val", "test"])
+        notes = [f"{root} has no split folders: {HELD_OUT:.0%} of each class are val and {HELD_OUT:.0%} test"]
+    labels = _check_classes(root, found)
+    place = {label: index for index, label in enumerate(labels)}
+    splits = {split: [(one.path, one.name, place[one.label]) for one in found[split]] for split in SPLITS}
+    return Listing([titles.get(label, label) for label in labels], splits, notes)
 
 
-def fill_splits(found: list[Picture], seed: int) -> dict[Split, list[Picture]]:
-    """Return the pictures by split; splits that the folder does not name are drawn class by class.
-
-    Without any split 15 % are for validation and 15 % for the test. Where only one of them is
-    missing it is drawn from the training pictures, the same for the same ``seed``.
-
-    Raises:
-        UsageError: a class of validation or test has no training picture.
-    """
-    named = {picture.split for picture in found} - {None}
-    by_split: dict[Split, list[Picture]] = {split: [p for p in found if p.split == split] for split in SPLITS}
-    free = [p for p in found if p.split in {None, "train"}]
-    missing: list[Split] = [split for split in ("val", "test") if split not in named]  # type: ignore[misc]
-    if missing:
-        by_split["train"] = []
-        for number, label in enumerate(sorted({p.label for p in free}, key=natural_key)):
-            own = [p for p in free if p.label == label]
-            own = [own[i] for i in stable_order(len(own), seed, number)]
-            total = len(own)
-            for split in missing:
-                take = min(max(1, round(SHARES[split] * total)), max(0, len(own) - 1))
-                by_split[split] += own[:take]
-                own = own[take:]
-            by_split["train"] += own
-    known = {p.label for p in by_split["train"]}
-    for split in ("val", "test"):
-        for picture in by_split[split]:
-            if picture.label not in known:
-                raise UsageError(f"class '{picture.label}' of {split} ({picture.path}) has no training picture")
-    return {split: sorted(rows, key=lambda p: natural_key(p.path.as_posix())) for split, rows in by_split.items()}
-
-
-def _from_csv(root: Path) -> list[Picture]:
-    path = root / CSV
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    columns = list(rows[0]) if rows else []
-    for column in ("path", "label"):
-        if column not in columns:
-            raise UsageError(f"{path} has no column '{column}'; it has: {', '.join(map(str, columns)) or 'nothing'}")
-    found, absent = [], []
-    for line, row in enumerate(rows, start=2):
-        word = (row.get("split") or "").strip().lower()
-        if word and word not in WORDS:
-            raise unknown(f"split in line {line} of {path}", row["split"], sorted(WORDS))
-        file_path = root / (row["path"] or "")
-        if not file_path.is_file():
-            absent.append(f"line {line}: {row['path']}")
-        label = (row.get("class") or row["label"] or "").strip()
-        if not label:
-            raise UsageError(f"line {line} of {path} has no label")
-        found.append(Picture(file_path, label, WORDS.get(word)))
-    if absent:
-        raise UsageError(f"{path} names {len(absent)} missing pictures: {'; '.join(absent[:3])}")
-    twice = [str(p) for p, count in Counter(picture.path for picture in found).items() if count > 1]
-    if twice:
-        raise UsageError(f"{path} names {len(twice)} pictures twice: {', '.join(twice[:3])}")
-    return found
-
-
-def _from_splits(root: Path, words: dict[str, Split]) -> list[Picture]:
-    return [picture for name, split in sorted(words.items()) for picture in _from_classes(root / name, split)]
-
-
-def _from_classes(folder: Path, split: Split | None) -> list[Picture]:
-    """Take each folder below ``folder`` as a class; one folder around the classes is looked through."""
-    children = sorted((c for c in folder.iterdir() if c.is_dir() and not c.name.startswith(".")), key=lambda c: natural_key(c.name))
-    if len(children) == 1 and not any(c.is_file() and not c.name.startswith(".") for c in folder.iterdir()):
-        inner = [c for c in children[0].iterdir() if c.is_dir()]
-        if len(inner) > 1:
-            return _from_classes(children[0], split)
-    return [Picture(path, child.name, split) for child in children for path in pictures_under(child)]
-
-
-def class_names(found: list[Picture]) -> list[str]:
-    """Return the classes in natural order."""
-    return sorted({picture.label for picture in found}, key=natural_key)
-
-
-def label_numbers(found: list[Picture], names: list[str]) -> np.ndarray:
-    """Return each picture's place in ``names``, ``(n,)`` int64."""
-    place = {name: i for i, name in enumerate(names)}
-    return np.array([place[picture.label] for picture in found], dtype=np.int64)
+def _check_classes(root: Path, found: dict[Split, list[Entry]]) -> list[str]:
+    """Return the labels of train in natural order; refuse fewer than two, and others elsewhere."""
+    labels = sorted({entry.label for entry in found["train"]}, key=natural_key)
+    if len(labels) < 2:
+        raise UsageError(f"{root} has one class, '{_few(labels)}'; classification needs at least 2")
+    for split, own in found.items():
+        strange = sorted({entry.label for entry in own} - set(labels), key=natural_key)
+        if strange:
+            raise UsageError(
+                f"classes of {split} in {root} are not in train: {_few(strange)}; train has {_few(labels, 10)}"
+            )
+    return labels

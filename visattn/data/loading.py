@@ -20,7 +20,12 @@ from visattn.data.scenes import SPLITS, Split
 from visattn.data.transforms import Pipeline, Specs, one_thread
 from visattn.types import ClassificationBatch, UsageError, unknown
 
-_STAGES: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ()}
+_STAGES: dict[str, tuple[Split, ...]] = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": (),
+}
 
 
 class Sample(NamedTuple):
@@ -28,19 +33,21 @@ class Sample(NamedTuple):
 
     image: Picture  # (H, W, 3)
     label: int
-    index: int
+    position: int  # in its dataset
 
 
 def collate(samples: Sequence[Sample]) -> ClassificationBatch:
     """Stack samples to a batch; a permuted view of the bytes is ``(N, 3, H, W)`` in channels_last for free.
 
     Example:
-        >>> collate([Sample(np.zeros((8, 8, 3), np.uint8), label=1, index=0)]).images.shape
+        >>> collate([Sample(np.zeros((8, 8, 3), np.uint8), label=1, position=0)]).images.shape
         torch.Size([1, 3, 8, 8])
     """
     images = torch.from_numpy(np.stack([sample.image for sample in samples]))  # (N, H, W, 3)
     labels = torch.tensor([sample.label for sample in samples])
-    return ClassificationBatch(images.permute(0, 3, 1, 2), labels, torch.tensor([sample.index for sample in samples]))
+    return ClassificationBatch(
+        images.permute(0, 3, 1, 2), labels, torch.tensor([sample.position for sample in samples])
+    )
 
 
 class AbstractPictures(Dataset[Sample], ABC):
@@ -66,7 +73,7 @@ class AbstractPictures(Dataset[Sample], ABC):
     def through(self, pipeline: Pipeline, seed: int) -> Self:
         """Return the same pictures, not copied, through another pipeline."""
         other = copy.copy(self)
-        other._pipeline, other._seed = pipeline, seed  # noqa: SLF001
+        other._pipeline, other._seed = pipeline, seed
         return other
 
     def __len__(self) -> int:
@@ -183,7 +190,7 @@ class AbstractPicturesModule(L.LightningDataModule, ABC):
         """
         kept, own = list(state_dict["class_names"]), list(self.class_names)
         if kept != own:
-            shown = [", ".join(names[:5]) + (", ..." if len(names) > 5 else "") for names in (kept, own)]  # noqa: PLR2004
+            shown = [", ".join(names[:5]) + (", ..." if len(names) > 5 else "") for names in (kept, own)]
             raise UsageError(
                 f"the checkpoint was trained on {len(kept)} classes ({shown[0]}), the data has {len(own)} ({shown[1]})"
             )

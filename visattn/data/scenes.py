@@ -24,8 +24,8 @@ _GLYPH = 40  # side of an enlarged digit with its margin; the 8x8 original cover
 _SHARES = (0.70, 0.85, 1.0)  # of each class's 180 or so digits: up to here train, val, test
 _DIM = (0.2, 0.5)  # brightness that is left to the photograph
 _STROKES, _FRAGMENTS = (1, 3), (1, 3)  # how many of each, at least and at most
-_FRAGMENT_SCALE = (0.22, 0.38)
-_SCALE = (0.4, 0.65)  # height of a digit (of its margin box), in picture sides
+_FRAGMENT_SCALE = (0.2, 0.35)  # likewise, of a fragment
+_SCALE = (0.42, 0.7)  # height of a digit (of its margin box), in picture sides
 _TONES = ((0.9, 1.0), (0.6, 1.0), (0.3, 1.0))  # saturation and value: full, bright, pale
 _COLOURS = 255 * np.array([colorsys.hsv_to_rgb(hue / 16, *tone) for tone in _TONES for hue in range(16)], np.float32)
 _CONTRAST = 110.0  # RGB distance of the digit's colour from nearly all that lies behind and around it
@@ -149,7 +149,7 @@ class SceneMaker:
         top, left = _below(rng, height - side + 1), _below(rng, width - side + 1)
         crop = cv2.resize(level[top : top + side, left : left + side], (size, size), interpolation=cv2.INTER_LINEAR)
         crop = cv2.convertScaleAbs(crop, alpha=_between(rng, *_DIM))
-        return cv2.flip(crop, 1) if rng.random() < 0.5 else crop
+        return np.asarray(cv2.flip(crop, 1) if rng.random() < 0.5 else crop, np.uint8)
 
     def _stroke(self, image: Picture, rng: np.random.Generator) -> None:
         """Draw a line, an arc or a small shape of the thickness of a digit's strokes."""
@@ -187,8 +187,10 @@ class SceneMaker:
         inside = (alpha > 0.5).view(np.uint8)
         # how much of what lies behind and around is of nearly the same colour, for each colour: (48,)
         step = side // 8
-        around = image[top : top + side : step, left : left + side : step].reshape(-1, 1, 3).astype(np.float32)
-        drowned = (((around - _COLOURS) ** 2).sum(2) < _CONTRAST**2).mean(0)
+        around = image[top : top + side : step, left : left + side : step].reshape(-1, 3).T.astype(np.float32)
+        # channel by channel: numpy sums a last axis of three slowly
+        distance = sum((one[:, None] - other) ** 2 for one, other in zip(around, _COLOURS.T, strict=True))
+        drowned = np.count_nonzero(distance < _CONTRAST**2, axis=0) / around.shape[1]
         clear = np.flatnonzero(drowned <= max(0.03, drowned.min()))
         colour = _COLOURS[clear[_below(rng, len(clear))]]
         _paint(image, alpha * np.float32(_between(rng, 0.85, 1)), colour, left, top)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 _MASK = (1 << 64) - 1
-_Word = TypeVar("_Word", int, NDArray[np.uint64])
 
 
-def _scramble(word: _Word) -> _Word:
-    # splitmix64's finaliser (Steele et al. 2014); the mask is for Python's integers, arrays wrap by themselves
+def _scramble(word: Any) -> Any:
+    # splitmix64's finaliser (Steele et al. 2014), for a Python integer, which the mask cuts to 64 bits, or an
+    # array of uint64, which wraps by itself
     word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
     word = (word ^ (word >> 27)) * 0x94D049BB133111EB & _MASK
     return word ^ (word >> 31)

@@ -161,7 +161,7 @@ def _describe(record: Probe, name: str, placement: str, wrapper: Attended | None
     blocks = dict(wrapper.attention.items()) if wrapper is not None else {}
     seen = record.seen[name]
     shape = seen.outputs[-1] if record.is_map(name) else seen.inputs[-1]
-    assert shape is not None  # noqa: S101 - callers list modules with maps alone
+    assert shape is not None
     return Site(
         name=name,
         placement=placement,
@@ -200,7 +200,9 @@ def _plan(host: nn.Module, record: Probe, entry: Entry, taken: set[str]) -> list
             raise UsageError(f"at={entry.at!r} names {name} and {outer}, one inside the other; name one of them")
         if (name in wrappers or name in taken) and not entry.add:
             have = ", ".join(wrappers[name].attention) if name in wrappers else "another entry's block"
-            raise UsageError(f"site {name} is already attended ({have}); pass add=True for a second block, or detach first")
+            raise UsageError(
+                f"site {name} is already attended ({have}); pass add=True for a second block, or detach first"
+            )
     plans = []
     for place in found:
         channels = _channels(record, own, place, pooling=issubclass(cls, AbstractPool))
@@ -226,7 +228,7 @@ def _channels(record: Probe, own: dict[str, nn.Module], place: Place, *, pooling
     what = "takes" if place.before or pooling else "returns"
     four = 4
     if a is None or b is None or len(a) != four:
-        raise UsageError(f"{where} {what} {a if a else 'no single tensor'}; a site has (N, C, H, W) features")
+        raise UsageError(f"{where} {what} {a or 'no single tensor'}; a site has (N, C, H, W) features")
     if a[1] != b[1] or a[2] == b[2] or a[3] == b[3]:
         reason = "channels are its last axis" if a[3] == b[3] and a[1] != b[1] else "H and W do not follow the image"
         raise UsageError(f"{where} {what} {a}: {reason}; a site has (N, C, H, W) features")
@@ -258,13 +260,13 @@ def _commit(host: nn.Module, plan: _Plan) -> str:
 
 def _replace(host: nn.Module, path: str, module: nn.Module) -> None:
     parent, _, name = path.rpartition(".")
-    host.get_submodule(parent)._modules[name] = module  # noqa: SLF001 - Sequential has no other way
+    host.get_submodule(parent)._modules[name] = module
 
 
 def _site(record: Probe, plan: _Plan, key: str) -> Site:
     seen = record.seen[plan.place.name]
     shape = seen.inputs[-1] if plan.place.before or isinstance(plan.block, AbstractPool) else seen.outputs[-1]
-    assert shape is not None  # noqa: S101 - _channels has looked
+    assert shape is not None
     return Site(
         name=plan.place.name,
         placement=plan.place.placement,

@@ -150,7 +150,7 @@ def pool(host: nn.Module, probe: Probe) -> list[Place]:
     for name, seen in probe.seen.items():
         x, y = seen.inputs[-1], seen.outputs[-1]
         if name in own and x is not None and y is not None and "pool" in type(own[name]).__name__.lower():
-            moving = len(x) == 4 and x[2:] != (1, 1)  # noqa: PLR2004 - NCHW
+            moving = len(x) == 4 and x[2:] != (1, 1)
             if moving and y[:2] == x[:2] and all(axis == 1 for axis in y[2:]):
                 found.append((seen.order, name))
     return [Place(max(found)[1], "pool")] if found else []
@@ -205,12 +205,14 @@ def _features(host: nn.Module, probe: Probe) -> list[str]:
 def _trunk(own: dict[str, nn.Module], probe: Probe, inside: str = "", stage: int = -1) -> list[str]:
     """The host's path from image to features: children in calling order, opened where they span strides."""
     depth = inside.count(".") + 1 if inside else 0
-    children = [n for n in probe.seen if n in own and n.count(".") == depth and n.startswith(f"{inside}." if inside else "")]
+    children = [
+        n for n in probe.seen if n in own and n.count(".") == depth and n.startswith(f"{inside}." if inside else "")
+    ]
     path: list[str] = []
     for name in sorted(children, key=lambda n: probe.seen[n].order):
         reached = probe.stage(name)
         holds_maps = any(n.startswith(f"{name}.") and probe.is_map(n) for n in probe.seen)
-        if holds_maps and (reached is None or reached - stage >= 2):  # noqa: PLR2004 - it spans a stage
+        if holds_maps and (reached is None or reached - stage >= 2):
             path += _trunk(own, probe, name, stage)
         elif reached is not None:
             path.append(name)

@@ -94,15 +94,15 @@ def probe(host: nn.Module, example: Tensor | None = None) -> Probe:
 
 
 def _is_map(shapes: list[tuple[int, ...] | None]) -> bool:
-    if len(shapes) < 2 or shapes[0] is None or shapes[-1] is None:  # noqa: PLR2004 - one a run
+    if len(shapes) < 2 or shapes[0] is None or shapes[-1] is None:
         return False
     a, b = shapes[0], shapes[-1]
-    return len(a) == len(b) == 4 and a[1] == b[1] and a[2] != b[2] and a[3] != b[3]  # noqa: PLR2004 - NCHW
+    return len(a) == len(b) == 4 and a[1] == b[1] and a[2] != b[2] and a[3] != b[3]
 
 
 def _images(host: nn.Module, example: Tensor | None) -> tuple[Tensor, Tensor]:
     if example is not None:
-        if not isinstance(example, Tensor) or example.dim() != 4:  # noqa: PLR2004 - NCHW
+        if not isinstance(example, Tensor) or example.dim() != 4:
             raise UsageError(f"example must be a tensor (N, C, H, W), got {getattr(example, 'shape', type(example))}")
         h, w = int(example.shape[2]), int(example.shape[3])
         w = w + 32 if w == h else w
@@ -176,7 +176,7 @@ class _Trace(TorchFunctionMode):
 
     def _leaving(self, name: str) -> Any:
         def hook(_: nn.Module, __: tuple[Any, ...], y: Any) -> None:
-            _, x = self._stack.pop()
+            x = self._stack.pop()[1]
             seen = self.seen.setdefault(name, Seen(order=len(self.seen)))
             seen.calls += 1
             seen.inputs.append(None if x is None else tuple(x.shape))
@@ -199,7 +199,7 @@ class _Trace(TorchFunctionMode):
         return y
 
     def _addition(self, args: Any) -> None:
-        if len(args) < 2 or not all(isinstance(x, Tensor) and x.dim() == 4 for x in args[:2]):  # noqa: PLR2004
+        if len(args) < 2 or not all(isinstance(x, Tensor) and x.dim() == 4 for x in args[:2]):
             return
         short, branch = sorted(args[:2], key=lambda x: self._depth.get(id(x), 0))
         if short is branch or short.shape != branch.shape or not self._stack:

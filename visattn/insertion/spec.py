@@ -52,7 +52,7 @@ def parse(
     """
     if spec is None or spec == "none":
         return []
-    outer = {"at": at, "stages": stages, "init": init, "add": add}
+    outer: dict[str, Any] = {"at": at, "stages": stages, "init": init, "add": add}
     if isinstance(spec, str):
         return [_entry({"block": spec}, outer)]
     if isinstance(spec, Mapping):
@@ -104,6 +104,6 @@ def _stages(stages: Sequence[int] | int | None) -> tuple[int, ...] | None:
         return None
     numbers = [stages] if isinstance(stages, int) else list(stages)
     for number in numbers:
-        if not isinstance(number, int) or not 0 <= number <= 5:  # noqa: PLR2004 - strides 2 to 64
+        if not isinstance(number, int) or not 0 <= number <= 5:
             raise UsageError(f"stage {number!r} is not valid; valid: 0 (stride 2) to 5 (stride 64); a list of these")
     return tuple(numbers)

@@ -49,7 +49,11 @@ def load_attention(model: nn.Module, path: str | PathLike[str]) -> None:
     saved, own = weights.read_state_dict(Path(path), strip=False), attention_state_dict(model)
     wrong = [f"{key} is missing in the file" for key in own.keys() - saved.keys()]
     wrong += [f"{key} is not in the model" for key in saved.keys() - own.keys()]
-    wrong += [f"{k} is {tuple(saved[k].shape)}, not {tuple(own[k].shape)}" for k in own.keys() & saved.keys() if own[k].shape != saved[k].shape]
+    wrong += [
+        f"{k} is {tuple(saved[k].shape)}, not {tuple(own[k].shape)}"
+        for k in own.keys() & saved.keys()
+        if own[k].shape != saved[k].shape
+    ]
     if wrong:
         raise UsageError(f"{path} does not fit: {'; '.join(sorted(wrong)[:3])} ({len(wrong)} in all)")
     for site, wrapper in attended(model).items():

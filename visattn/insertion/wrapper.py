@@ -30,8 +30,8 @@ class Attended(nn.Module):
         self.add_module(BASE, base)
         self.attention = nn.ModuleDict()
         self.before: list[str] = []
-        self.register_state_dict_post_hook(_strip_base)
-        self.register_load_state_dict_pre_hook(_insert_base)
+        self.register_state_dict_post_hook(_strip_base)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_insert_base)  # type: ignore[no-untyped-call]
         self.train(base.training)
 
     @property
@@ -93,7 +93,9 @@ def _insert_base(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any)
     if not any(key.startswith(attention) for key in state):
         # a host's own checkpoint: the blocks keep what they have, and strict loading passes
         blocks = cast("Attended", module).attention.state_dict(prefix=attention)
-        state.update({key: value.detach() if isinstance(value, torch.Tensor) else value for key, value in blocks.items()})
+        state.update(
+            {key: value.detach() if isinstance(value, torch.Tensor) else value for key, value in blocks.items()}
+        )
 
 
 def attended(host: nn.Module) -> dict[str, Attended]:

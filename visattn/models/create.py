@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -54,7 +55,7 @@ def create_model(
     """
     model = _host(name, num_classes, pretrained=pretrained, **host)
     if weights is not None:
-        load_weights(model, weights, rename=rename)
+        load_weights(model, Path(weights), rename=rename)
     attend(model, attention, init=attention_init)
     if pool is not None:
         attend(model, pool, at="pool", init=attention_init)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 LARGEST = 1e38  # finite in fp32, with room for a difference of two
 
+
 def mix(x: Tensor, y: Tensor, strength: Tensor | None) -> Tensor:
     """Return ``x + strength * (y - x)`` in the dtype of ``x``; ``y`` itself without a strength.
 

@@ -142,7 +142,7 @@ def _accuracy(report: Report, marks: dict[str, str], found: Verdict) -> str:
             word = "baseline" if row.is_baseline else "no shared seed"
             cells += [_cell(write.DASH)] * 5 + [f'<td class="text note">{word}</td>']
         rows.append(_line(row, marks, cells))
-    return _table("Accuracy", "on the test pictures, after the last epoch of each run", head, rows, text=(1, 8))
+    return _table("Accuracy", "on the test pictures: mean and 95 % t interval over seeds", head, rows, text=(1, 8))
 
 
 def _score(row: Row, planned: int) -> str:

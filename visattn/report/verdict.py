@@ -94,5 +94,5 @@ def method(report: Report) -> str:
         "The verdict rests on an exact two-sided sign-flip test, corrected by Holm over "
         f"{blocks} at {LEVEL:g}; the t-test stands beside it.{reach if seeds else ''} "
         "Effect is Cohen's d_z, the mean difference in its own standard deviations. "
-        "Seeds vary the initial weights and the order of the data, not the test pictures."
+        "The intervals hold the spread over seeds; they do not hold the choice of the test pictures."
     )

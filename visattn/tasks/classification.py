@@ -101,9 +101,11 @@ class ClassificationTask(L.LightningModule):
             else None
         )
         scores: dict[str, Any] = {"loss": MeanMetric(), "top1": MulticlassAccuracy(classes, average="micro")}
-        if classes > 5:  # noqa: PLR2004 - with five classes or fewer, five guesses are always right
+        if classes > 5:
             scores["top5"] = MulticlassAccuracy(classes, average="micro", top_k=5)
-        self.scores = nn.ModuleDict({split: MetricCollection(_fresh(scores), prefix=f"{split}/") for split in ("val", "test")})
+        self.scores = nn.ModuleDict(
+            {split: MetricCollection(_fresh(scores), prefix=f"{split}/") for split in ("val", "test")}
+        )
         self.channels_last = channels_last
         if channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

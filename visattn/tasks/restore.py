@@ -67,7 +67,9 @@ def restore_data(run: str | Path) -> LightningDataModule:
         raise UsageError(f"'{run}' is no run folder: it holds no config.yaml")
     config = yaml.safe_load(path.read_text())
     module, _, name = str(config["data"]["class_path"]).rpartition(".")
-    data = getattr(import_module(module), name)(**{**config["data"].get("init_args", {}), "seed": config["seed_everything"]})
+    data = getattr(import_module(module), name)(
+        **{**config["data"].get("init_args", {}), "seed": config["seed_everything"]}
+    )
     if not isinstance(data, LightningDataModule):
         raise UsageError(f"{path}: data.class_path names no data module")
     data.setup("test")
@@ -84,7 +86,7 @@ def newest_checkpoint(run: Path) -> tuple[Path, list[str]]:
     for path in sorted((run / CHECKPOINTS).glob("*.ckpt"), reverse=True):
         try:
             torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # noqa: BLE001 - a torn file raises anything from EOFError to OSError
+        except Exception as error:
             wrong.append(f"{path} does not load ({type(error).__name__})")
         else:
             return path, wrong
