@@ -86,9 +86,10 @@ def _start(plan: Plan, cell: Cell, jobs: int, gpus: int, busy: set[Path]) -> Run
     else:
         # what a killed cell left before its first checkpoint is of no use
         shutil.rmtree(cell.folder, ignore_errors=True)
+        spec = cell.arm.spec
         command += ["--config", str(plan.config), *plan.overrides]
         command += [
-            f"--model.attention={json.dumps(cell.arm.spec)}",
+            f"--model.attention={spec if isinstance(spec, str) else json.dumps(spec)}",
             f"--seed_everything={cell.seed}",
             f"--out={cell.folder}",
         ]

@@ -7,7 +7,7 @@ import re
 import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import cv2
 import numpy as np
@@ -131,4 +131,4 @@ def fit_square(image: Picture, size: int) -> Picture:
     # averaging areas is the only interpolation of OpenCV that does not alias when it shrinks
     scaled = cv2.resize(image, shape, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     top, left = (shape[1] - size) // 2, (shape[0] - size) // 2
-    return np.asarray(scaled, np.uint8)[top : top + size, left : left + size]
+    return cast("Picture", scaled)[top : top + size, left : left + size]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import colorsys
 import math
 from functools import cache
-from typing import Literal, NamedTuple, TypeAlias, final
+from typing import Literal, NamedTuple, TypeAlias, cast, final
 
 import cv2
 import numpy as np
@@ -149,7 +149,7 @@ class SceneMaker:
         top, left = _below(rng, height - side + 1), _below(rng, width - side + 1)
         crop = cv2.resize(level[top : top + side, left : left + side], (size, size), interpolation=cv2.INTER_LINEAR)
         crop = cv2.convertScaleAbs(crop, alpha=_between(rng, *_DIM))
-        return np.asarray(cv2.flip(crop, 1) if rng.random() < 0.5 else crop, np.uint8)
+        return cast("Picture", cv2.flip(crop, 1) if rng.random() < 0.5 else crop)
 
     def _stroke(self, image: Picture, rng: np.random.Generator) -> None:
         """Draw a line, an arc or a small shape of the thickness of a digit's strokes."""

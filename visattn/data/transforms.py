@@ -7,7 +7,7 @@ import os
 import random
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, final
+from typing import Any, TypeAlias, cast, final
 
 import cv2
 import numpy as np
@@ -19,7 +19,8 @@ from visattn.types import UsageError, unknown
 Specs: TypeAlias = Sequence[dict[str, Any]]  # [{"HorizontalFlip": {"p": 0.5}}, ...]
 
 # Sizes that a transform takes and its spec leaves out are those of the pictures that the network gets.
-_SIZES = {"size": 2, "height": 1, "width": 1, "max_size": 1, "min_height": 1, "min_width": 1}
+_SIZES = ("size", "height", "width", "max_size", "min_height", "min_width")
+_UNSET = (inspect.Parameter.empty, None, 1024)  # what albumentations' signatures say of a size that one must give
 _GROUPS = ("OneOf", "RandomOrder", "Sequential", "SomeOf")
 
 
@@ -54,6 +55,10 @@ def _one_line(error: BaseException) -> str:
     return " ".join(line for line in lines if line and not line.startswith("For further information"))
 
 
+def _sizes(size: int) -> dict[str, Any]:
+    return {key: (size, size) if key == "size" else size for key in _SIZES}
+
+
 def _transform(spec: Any, size: int) -> Any:
     if not isinstance(spec, dict) or len(spec) != 1:
         raise UsageError(
@@ -66,7 +71,7 @@ def _transform(spec: Any, size: int) -> Any:
     if not isinstance(given, dict | None):
         raise UsageError(f"the arguments of {name} must be a mapping such as {{p: 0.5}}, got {given!r}")
     factory = getattr(_albumentations(), name)
-    taken = [one for one in inspect.signature(factory.__init__).parameters if one not in ("self", "kwargs")]
+    taken = {key: one.default for key, one in inspect.signature(factory).parameters.items() if key != "kwargs"}
     arguments = dict(given or {})
     for argument in arguments:
         if argument not in taken:
@@ -74,10 +79,12 @@ def _transform(spec: Any, size: int) -> Any:
     if name in _GROUPS:
         arguments["transforms"] = [_transform(one, size) for one in arguments.get("transforms") or []]
     elif not {"max_size_hw", *_SIZES} & arguments.keys():
-        arguments |= {key: (size, size) if many == 2 else size for key, many in _SIZES.items() if key in taken}
+        arguments |= {key: value for key, value in _sizes(size).items() if taken.get(key, 0) in _UNSET}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # the package warns of a wrong value and goes on with its default
+            warnings.simplefilter(
+                "error", UserWarning
+            )  # the package warns of a wrong value and goes on with its default
             return factory(**arguments)
     except (ValueError, TypeError, UserWarning) as error:
         raise UsageError(f"transform {name} refuses {given!r}: {_one_line(error)}") from error
@@ -103,34 +110,32 @@ class Pipeline:
         if size < 1:
             raise UsageError(f"image_size must be at least 1, got {size}")
         self._size = size
-        self._compose = None
+        self._compose: Any = None
         if specs:
             self._compose = _albumentations().Compose([_transform(spec, size) for spec in specs])
-            self._try_out(specs)
-
-    def _try_out(self, specs: Specs) -> None:
-        trial = np.arange(6 * self._size**2 * 3, dtype=np.uint8).reshape(2 * self._size, 3 * self._size, 3)
-        try:
-            result = self(trial)
-        except Exception as error:
-            names = ", ".join(name for spec in specs for name in spec)
-            raise UsageError(f"the transforms {names} fail on a picture: {_one_line(error)}") from error
-        if result.shape != (self._size, self._size, 3) or result.dtype != np.uint8:
-            names = ", ".join(name for spec in specs for name in spec)
-            raise UsageError(
-                f"the transforms {names} yield {result.dtype} {result.shape}; "
-                "they must yield RGB bytes (normalising is done on the device)"
-            )
+            # once now, on a large picture: most mistakes need not wait for the first epoch
+            self(np.arange(6 * size**2 * 3, dtype=np.uint8).reshape(2 * size, 3 * size, 3))
 
     def __call__(self, image: Picture, *seed: int) -> Picture:
         """Return ``image`` ``(H, W, 3)`` augmented as ``seed`` decides: ``(size, size, 3)``."""
-        if self._compose is not None:
-            word = stable_hash(*seed)
-            # Not set_random_seed: it gives every transform its own generator with the same seed, so that
-            # two transforms of p=0.5 would always act together. One generator, shared, and fresh per sample.
-            self._compose.set_random_state(np.random.Generator(np.random.PCG64(word)), random.Random(word))
-            image = self._compose(image=image)["image"]
-        return fit_square(image, self._size)
+        return fit_square(image if self._compose is None else self._augment(image, stable_hash(*seed)), self._size)
+
+    def _augment(self, image: Picture, word: int) -> Picture:
+        # Not set_random_seed: it gives every transform its own generator with the same seed, so that two
+        # transforms of p=0.5 would always act together. One generator, shared, and fresh per sample.
+        self._compose.set_random_state(np.random.Generator(np.random.PCG64(word)), random.Random(word))
+        names = ", ".join(type(one).__name__ for one in self._compose.transforms)
+        try:
+            result = self._compose(image=image)["image"]
+        except Exception as error:  # whatever a transform raises: it names the picture's size or an argument
+            size = f"{image.shape[1]}x{image.shape[0]}"
+            raise UsageError(f"the transforms {names} fail on a picture of {size}: {_one_line(error)}") from error
+        if result.dtype != np.uint8 or result.shape[2:] != (3,):
+            raise UsageError(
+                f"the transforms {names} yield {result.dtype} of shape {tuple(result.shape)}; "
+                "they must yield RGB bytes (normalising is done on the device)"
+            )
+        return cast("Picture", result)
 
 
 def default_train() -> list[dict[str, Any]]:
