@@ -111,6 +111,7 @@ class Pipeline:
             raise UsageError(f"image_size must be at least 1, got {size}")
         self._size = size
         self._compose: Any = None
+        self._names = ", ".join(name for spec in specs if isinstance(spec, dict) for name in spec)
         if specs:
             self._compose = _albumentations().Compose([_transform(spec, size) for spec in specs])
             # once now, on a large picture: most mistakes need not wait for the first epoch
@@ -124,15 +125,14 @@ class Pipeline:
         # Not set_random_seed: it gives every transform its own generator with the same seed, so that two
         # transforms of p=0.5 would always act together. One generator, shared, and fresh per sample.
         self._compose.set_random_state(np.random.Generator(np.random.PCG64(word)), random.Random(word))
-        names = ", ".join(type(one).__name__ for one in self._compose.transforms)
         try:
             result = self._compose(image=image)["image"]
         except Exception as error:  # whatever a transform raises: it names the picture's size or an argument
             size = f"{image.shape[1]}x{image.shape[0]}"
-            raise UsageError(f"the transforms {names} fail on a picture of {size}: {_one_line(error)}") from error
+            raise UsageError(f"the transforms {self._names} fail on a picture of {size}: {_one_line(error)}") from error
         if result.dtype != np.uint8 or result.shape[2:] != (3,):
             raise UsageError(
-                f"the transforms {names} yield {result.dtype} of shape {tuple(result.shape)}; "
+                f"the transforms {self._names} yield {result.dtype} of shape {tuple(result.shape)}; "
                 "they must yield RGB bytes (normalising is done on the device)"
             )
         return cast("Picture", result)
