@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+
 from visattn.cli.train import RunCLI, quiet
 
 ROOT = Path(__file__).parents[1]

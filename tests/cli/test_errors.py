@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from visattn.cli.main import main
 
 FIT = ["fit", "--config", "experiment/clutter_classification"]
@@ -23,8 +24,8 @@ BAD = [
     ([*FIT, "--data.batch_size=many"], "'batch_size' cannot be many"),
     ([*FIT, "--model.backbone=resnet1818"], "did you mean 'resnet18'"),
     ([*FIT, "--wandb=maybe"], "valid: off, offline, online"),
-    (["fit", "--config", "experiment/folder_classification"], "data.root is not set"),
-    (["fit", "--config", "experiment/folder_classification", "--data.root=nowhere"], "is not a folder"),
+    (["fit", "--config", "experiment/folder_classification"], "'root' is not set"),
+    (["fit", "--config", "experiment/folder_classification", "--data.root=nowhere"], "nowhere is missing"),
     (["predict", "pictures", "--checkpoint", "nowhere"], "checkpoint 'nowhere' does not exist"),
     (["predict", "pictures"], "--checkpoint"),
     (["maps", "pictures", "--checkpoint", "nowhere"], "checkpoint 'nowhere' does not exist"),
@@ -35,7 +36,10 @@ BAD = [
     (["compare", "go"], "valid: run, plan"),
     (["compare", "plan", "--config", "experiment/clutter_classification", "--attention", "none,cbma"], "'cbam'"),
     (["compare", "plan", "--config", "experiment/clutter_classification", "--attention", "se", "--seeds", "x"], "0-2"),
-    (["compare", "plan", "--config", "experiment/clutter_classification", "--attention", "se", "--bogus=1"], "override"),
+    (
+        ["compare", "plan", "--config", "experiment/clutter_classification", "--attention", "se", "--bogus=1"],
+        "override",
+    ),
 ]
 
 

@@ -8,7 +8,14 @@ import sys
 
 import pytest
 
-PROBE = "import sys; from visattn.cli.main import main\ntry: main(sys.argv[1:])\nfinally: print('torch' in sys.modules, file=sys.stderr)"
+PROBE = """
+import sys
+from visattn.cli.main import main
+try:
+    main(sys.argv[1:])
+finally:
+    print("torch" in sys.modules, file=sys.stderr)
+"""
 
 
 @pytest.mark.parametrize("args", [["--help"], ["blocks"], ["blocks", "cbam"], ["--version"]])

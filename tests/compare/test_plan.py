@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from visattn.compare.pictures import pick
 from visattn.compare.plan import make_plan, parse_seeds
 from visattn.types import UsageError

@@ -9,10 +9,11 @@ import pickle
 import pytest
 import timm
 import torch
-import visattn
 from hosts import HOSTS, Host, build
 from timm.layers import convert_sync_batchnorm
 from torch import nn
+
+import visattn
 from visattn.attention._contract import AbstractAttention
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -23,7 +24,9 @@ def fingerprint(model: nn.Module) -> str:
     digest = hashlib.sha256(repr(model).encode())
     for name, tensor in model.state_dict().items():
         digest.update(name.encode() + tensor.numpy().tobytes())
-    digest.update(repr([(m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]).encode())
+    digest.update(
+        repr([(m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]).encode()
+    )
     return digest.hexdigest()
 
 
@@ -52,7 +55,9 @@ def test_identity_start_keys_and_removal(host: Host) -> None:
 def test_places_found(host: Host) -> None:
     model = build(host.name)
     found = visattn.sites(model)
-    by_word = {word: [s.name for s in found if word in s.placement.split(", ")] for word in ("residual", "stages", "pool")}
+    by_word = {
+        word: [s.name for s in found if word in s.placement.split(", ")] for word in ("residual", "stages", "pool")
+    }
     assert len(by_word["residual"]) == host.residual
     assert tuple(by_word["stages"]) == host.stages
     assert by_word["pool"] == ([host.pool] if host.pool else [])
@@ -87,7 +92,8 @@ def test_identity_leaves_its_start_in_training() -> None:
         model(IMAGES).square().mean().backward()
         optimiser.step()
     strengths = [m.strength for m in model.modules() if isinstance(m, AbstractAttention)]
-    assert len(strengths) == 8 and all(s is not None and s.abs() > 0 for s in strengths)
+    assert len(strengths) == 8
+    assert all(s is not None and s.abs() > 0 for s in strengths)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +131,10 @@ def test_before_sees_what_the_module_takes() -> None:
 def test_stages_pool_mapping_and_lists() -> None:
     model = build("resnet18")
     before = model(IMAGES)
-    spec = [{"block": "se", "stages": [2, 3], "reduction": 8}, {"stage:4": "gc", "pool": {"block": "additive", "heads": 4}}]
+    spec = [
+        {"block": "se", "stages": [2, 3], "reduction": 8},
+        {"stage:4": "gc", "pool": {"block": "additive", "heads": 4}},
+    ]
     sites = visattn.attend(model, spec)
     assert [(s.name, s.blocks) for s in sites] == [
         *[(f"layer{i}.{j}.bn2", ("se",)) for i in (2, 3) for j in (0, 1)],

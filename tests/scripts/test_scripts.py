@@ -29,7 +29,15 @@ def script(name: str, *args: str, cwd: Path) -> str:
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a trained run and some pictures."""
     folder = tmp_path_factory.mktemp("scripts")
-    out = script("train", "--config", "experiment/clutter_classification", *SMALL, "--model.attention=cbam", "--out=run", cwd=folder)
+    out = script(
+        "train",
+        "--config",
+        "experiment/clutter_classification",
+        *SMALL,
+        "--model.attention=cbam",
+        "--out=run",
+        cwd=folder,
+    )
     assert "test top-1" in out
     (folder / "pictures").mkdir()
     for i in range(3):
@@ -51,7 +59,11 @@ def test_predict(work: Path) -> None:
 
 
 def test_maps(work: Path) -> None:
-    subprocess.run([sys.executable, "-m", "visattn", "maps", "pictures", "--checkpoint", "run", "--out", "drawn"], cwd=work, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "visattn", "maps", "pictures", "--checkpoint", "run", "--out", "drawn"],
+        cwd=work,
+        check=True,
+    )
     sheets = sorted((work / "drawn").glob("*.jpg"))
     assert [path.name for path in sheets] == ["0.jpg", "1.jpg", "2.jpg"]
     assert np.asarray(Image.open(sheets[0])).std() > 20
@@ -64,20 +76,47 @@ def test_export(work: Path) -> None:
     import onnxruntime
 
     names = [output.name for output in onnxruntime.InferenceSession(work / "model.onnx").get_outputs()]
-    assert "logits" in names and any(name.endswith("cbam.spatial") for name in names)
+    assert "logits" in names
+    assert any(name.endswith("cbam.spatial") for name in names)
 
 
 def test_benchmark(work: Path) -> None:
-    out = script("benchmark", "--backbone", "test_resnet", "--attention", "none,eca", "--image_size", "64", "--rounds", "2", cwd=work)
-    assert out.splitlines()[2].startswith("none") and out.splitlines()[3].startswith("eca")
+    out = script(
+        "benchmark",
+        "--backbone",
+        "test_resnet",
+        "--attention",
+        "none,eca",
+        "--image_size",
+        "64",
+        "--rounds",
+        "2",
+        cwd=work,
+    )
+    assert out.splitlines()[2].startswith("none")
+    assert out.splitlines()[3].startswith("eca")
 
 
 def test_compare_twice(work: Path) -> None:
-    args = ["run", "--config", "experiment/clutter_classification", *SMALL, "--attention", "eca", "--seeds", "0", "--out", "cmp"]
+    args = [
+        "run",
+        "--config",
+        "experiment/clutter_classification",
+        *SMALL,
+        "--attention",
+        "eca",
+        "--seeds",
+        "0",
+        "--out",
+        "cmp",
+    ]
     first = script("compare", *args, cwd=work)
-    assert "2/2 cells" in first and (work / "cmp/report.html").is_file()
+    assert "2/2 cells" in first
+    assert (work / "cmp/report.html").is_file()
     kept = (work / "cmp/eca/seed0/result.json").read_bytes()
     again = script("compare", *args, cwd=work)
-    assert "2 finished" in again and (work / "cmp/eca/seed0/result.json").read_bytes() == kept
+    assert "2 finished" in again
+    assert (work / "cmp/eca/seed0/result.json").read_bytes() == kept
     page = (work / "cmp/report.html").read_text()
-    assert "cannot decide" in page and "http://" not in page.replace("http://www.w3.org", "")
+    assert "cannot decide" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")

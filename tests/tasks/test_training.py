@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from visattn.cli.main import main
 
 pytestmark = pytest.mark.slow
@@ -28,7 +29,7 @@ def fit(*args: str) -> None:
 
 def state(run: Path) -> dict[str, torch.Tensor]:
     """Return the weights of a run's last checkpoint."""
-    newest = sorted((run / "checkpoints").glob("*.ckpt"))[-1]
+    newest = max((run / "checkpoints").glob("*.ckpt"))
     weights: dict[str, torch.Tensor] = torch.load(newest, weights_only=True)["state_dict"]
     return weights
 
@@ -46,18 +47,25 @@ def test_a_run_folder_is_complete(tmp_path: Path) -> None:
     rows = list(csv.DictReader((run / "metrics.csv").open()))
     assert [row["epoch"] for row in rows] == ["0", "1"]
     result = json.loads((run / "result.json").read_text())
-    assert result["label"] == "cbam" and result["init"] == "paper" and result["seed"] == 0
+    assert result["label"] == "cbam"
+    assert result["init"] == "paper"
+    assert result["seed"] == 0
     predicted = list(csv.DictReader((run / "predictions.csv").open()))
     right = sum(row["label"] == row["predicted"] for row in predicted) / len(predicted)
     assert right == pytest.approx(result["metrics"]["test/top1"])
-    saved = torch.load(sorted((run / "checkpoints").glob("*"))[-1], weights_only=True)
+    saved = torch.load(max((run / "checkpoints").glob("*")), weights_only=True)
     assert saved["hyper_parameters"]["class_names"] == [str(digit) for digit in range(10)]
 
 
 @pytest.mark.parametrize(
     "how",
     [
-        ["--model.host={drop_path_rate: 0.2, drop_rate: 0.2}", "--model.mixup=0.2", "--model.cutmix=1.0", "--data.workers=1"],
+        [
+            "--model.host={drop_path_rate: 0.2, drop_rate: 0.2}",
+            "--model.mixup=0.2",
+            "--model.cutmix=1.0",
+            "--data.workers=1",
+        ],
         ["--trainer.callbacks+=lightning.pytorch.callbacks.EMAWeightAveraging", "--trainer.accumulate_grad_batches=2"],
     ],
     ids=["dropout-mixup-workers", "ema-accumulation"],
@@ -82,7 +90,7 @@ def test_resume_falls_back_from_a_torn_checkpoint(tmp_path: Path, capsys: pytest
     run = tmp_path / "run"
     fit(f"--out={run}", "--trainer.max_epochs=2", "--test_after=false")
     before = state(run)
-    newest = sorted((run / "checkpoints").glob("*.ckpt"))[-1]
+    newest = max((run / "checkpoints").glob("*.ckpt"))
     newest.write_bytes(newest.read_bytes()[:1000])
     with pytest.raises(SystemExit):
         main(["fit", "--resume", str(run)])
@@ -122,15 +130,28 @@ def test_two_processes_reach_the_weights_of_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
 def test_mixed_precision_trains(tmp_path: Path, precision: str) -> None:
     run = tmp_path / "run"
-    fit(f"--out={run}", f"--trainer.precision={precision}", "--model.attention=cbam", "--trainer.max_epochs=2", "--model.channels_last=true")
+    fit(
+        f"--out={run}",
+        f"--trainer.precision={precision}",
+        "--model.attention=cbam",
+        "--trainer.max_epochs=2",
+        "--model.channels_last=true",
+    )
     losses = [float(row["train/loss"]) for row in csv.DictReader((run / "metrics.csv").open())]
     assert losses[1] < losses[0]
 
 
 def test_layer_decay_and_rates_of_blocks(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    fit(f"--out={run}", "--model.attention=cbam", "--model.layer_decay=0.7", "--model.attention_lr=5", "--trainer.max_epochs=1", "--test_after=false")
-    groups = torch.load(sorted((run / "checkpoints").glob("*"))[-1], weights_only=True)["optimizer_states"][0]["param_groups"]
+    fit(
+        f"--out={run}",
+        "--model.attention=cbam",
+        "--model.layer_decay=0.7",
+        "--model.attention_lr=5",
+        "--trainer.max_epochs=1",
+        "--test_after=false",
+    )
+    groups = torch.load(max((run / "checkpoints").glob("*")), weights_only=True)["optimizer_states"][0]["param_groups"]
     scales = sorted({round(group["lr_scale"], 6) for group in groups})
     assert scales[0] < 1 < scales[-1] <= 5
 
@@ -143,6 +164,8 @@ def test_a_local_weights_file_starts_the_host(tmp_path: Path) -> None:
     renamed = {key.replace("fc.", "linear."): value for key, value in host.state_dict().items()}
     torch.save({"state_dict": {f"module.{key}": value for key, value in renamed.items()}}, tmp_path / "host.th")
     torch.manual_seed(4)
-    loaded = create_model("test_resnet", num_classes=10, weights=tmp_path / "host.th", rename={"linear.": "fc."}, attention="cbam")
+    loaded = create_model(
+        "test_resnet", num_classes=10, weights=tmp_path / "host.th", rename={"linear.": "fc."}, attention="cbam"
+    )
     images = torch.randn(2, 3, 64, 64)
     assert torch.equal(loaded.eval()(images), host.eval()(images))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, cast, final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -65,8 +65,9 @@ class SimAM(AbstractGate):
         """Return the gate of every value ``(N, C, H, W)``."""
         x = widen(x)
         distance = (x - x.mean(dim=(2, 3), keepdim=True)).square()
-        # max() would break FX tracing; torch's stubs leave symbolic sizes out of division
-        count = cast("int", torch.sym_max(x.shape[2] * x.shape[3] - self.correction, 1))
+        # counted as a tensor: max() of sizes would break FX tracing, and torch 2.6 cannot compile sym_max
+        positions = torch.ones_like(x[:1, :1]).sum(dim=(2, 3), keepdim=True)
+        count = (positions - self.correction).clamp_min(1)
         variance = distance.sum(dim=(2, 3), keepdim=True) / count  # (N, C, 1, 1)
         gate = (distance / (4 * (variance + self.e_lambda)) + 0.5).sigmoid()
         return (self.full(gate),)

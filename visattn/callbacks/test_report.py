@@ -18,6 +18,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
+from visattn.callbacks.epoch_table import read_rows
+
 PACKAGES = ("visattn", "torch", "torchvision", "timm", "lightning", "albumentations")
 BINS = 15
 
@@ -93,7 +95,7 @@ class TestReport(L.Callback):
             "metrics": scores,
             "per_class": per_class,
             "parameters": sum(p.numel() for p in pl_module.network.parameters()),
-            "train_seconds": self._seconds,
+            "train_seconds": sum(float(row["seconds"]) for row in read_rows(self.run / "metrics.csv")),
             "train_images_per_second": self._images / self._seconds if self._seconds else None,
             "epochs": trainer.current_epoch,
             "pairing": _pairing(self.run),

@@ -43,7 +43,9 @@ def run(args: Sequence[str]) -> int:
     )
     where = f"torch {torch.__version__}, {cost['device']}, {cost['threads']} threads"
     print(f"{options.backbone}, {options.image_size} px, batch {options.batch}, {where}")
-    print(f"{'attention':<12} {'parameters':>12} {'MACs':>9} {'latency':>17} {'training step':>17} {'saved tensors':>14}")
+    print(
+        f"{'attention':<12} {'parameters':>12} {'MACs':>9} {'latency':>17} {'training step':>17} {'saved tensors':>14}"
+    )
     for name, row in cost["arms"].items():
         latency = f"{row['latency_ms']:.1f} ms x{row['latency_ratio']:.2f}"
         train = f"{row['train_ms']:.0f} ms x{row['train_ratio']:.2f}"

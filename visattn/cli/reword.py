@@ -26,6 +26,11 @@ def reword(error: BaseException) -> UsageError:
         r'[Kk]ey "?([\w.]+)"? is not expected', text
     )
     option = option or re.search(r"Unrecognized arguments: -*([\w.]+)", text, re.IGNORECASE)
+    required = re.search(r"following arguments are required: ([\w.]+)", text)
+    if required:
+        return UsageError(
+            f"config key '{required[1]}' is not set; pass it in the config, or as --data.{required[1]}=VALUE"
+        )
     where = re.search(r"class_path '([^']+)'", text)
     if option:
         return unknown("config key", option[1], _keys(where[1] if where else None, option[1]))

@@ -77,17 +77,9 @@ class ClassificationTask(L.LightningModule):
         self.save_hyperparameters()
         self.class_names = [str(name) for name in class_names or []] or ["0", "1"]
         classes = len(self.class_names)
-        self.network = create_model(
-            backbone,
-            attention=attention,
-            attention_init=attention_init,
-            num_classes=classes,
-            pretrained=pretrained,
-            weights=weights,
-            rename=rename,
-            pool=pool,
-            **(host or {}),
-        )
+        start = {"pretrained": pretrained, "weights": weights, "rename": rename}
+        insert = {"attention": attention, "attention_init": attention_init, "pool": pool}
+        self.network = create_model(backbone, num_classes=classes, **start, **insert, **(host or {}))  # type: ignore[arg-type]
         mean, std = normalisation(self.network)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
@@ -95,17 +87,12 @@ class ClassificationTask(L.LightningModule):
         self.schedule = {**SCHEDULE, **(schedule or {})}
         self.layer_decay, self.attention_lr = layer_decay, attention_lr
         self.label_smoothing = label_smoothing
-        self.mix = (
-            Mixup(mixup_alpha=mixup, cutmix_alpha=cutmix, label_smoothing=label_smoothing, num_classes=classes)
-            if mixup or cutmix
-            else None
-        )
-        scores: dict[str, Any] = {"loss": MeanMetric(), "top1": MulticlassAccuracy(classes, average="micro")}
-        if classes > 5:
-            scores["top5"] = MulticlassAccuracy(classes, average="micro", top_k=5)
-        self.scores = nn.ModuleDict(
-            {split: MetricCollection(_fresh(scores), prefix=f"{split}/") for split in ("val", "test")}
-        )
+        self.mix: Mixup | None = None
+        if mixup or cutmix:
+            self.mix = Mixup(
+                mixup_alpha=mixup, cutmix_alpha=cutmix, label_smoothing=label_smoothing, num_classes=classes
+            )
+        self.scores = nn.ModuleDict({split: _scores(split, classes) for split in ("val", "test")})
         self.channels_last = channels_last
         if channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -197,5 +184,9 @@ class ClassificationTask(L.LightningModule):
         scores.reset()
 
 
-def _fresh(scores: dict[str, Any]) -> dict[str, Any]:
-    return {name: metric.clone() for name, metric in scores.items()}
+def _scores(split: str, classes: int) -> MetricCollection:
+    """Return fresh metrics of one split; with five classes or fewer, five guesses are always right."""
+    scores: dict[str, Any] = {"loss": MeanMetric(), "top1": MulticlassAccuracy(classes, average="micro")}
+    if classes > 5:
+        scores["top5"] = MulticlassAccuracy(classes, average="micro", top_k=5)
+    return MetricCollection(scores, prefix=f"{split}/")
