@@ -115,7 +115,7 @@ def _facts(plan: Plan, command: list[str], title: str | None) -> dict[str, Any]:
     return {
         "title": title or f"{host}: attention against the baseline",
         "identity": plan.identity,
-        "config": plan.config.read_text(),
+        "config": str(plan.config),
         "overrides": list(plan.overrides),
         "baseline": "none",
         "arms": arms_as_data(plan, init.get("attention_init", "identity")),
