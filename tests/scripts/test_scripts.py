@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from visattn.callbacks.epoch_table import read_rows
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +54,7 @@ def test_evaluate(work: Path) -> None:
 
 def test_predict(work: Path) -> None:
     script("predict", "pictures", "--checkpoint", "run", "--out", "named.csv", cwd=work)
-    rows = list(csv.DictReader((work / "named.csv").open()))
+    rows = read_rows(work / "named.csv")
     assert [Path(row["picture"]).name for row in rows] == ["0.jpg", "1.jpg", "2.jpg"]
     assert all(abs(sum(float(row[str(c)]) for c in range(10)) - 1) < 1e-4 for row in rows)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from visattn.callbacks.epoch_table import read_rows
 from visattn.cli.main import main
 
 pytestmark = pytest.mark.slow
@@ -44,13 +44,13 @@ def test_a_run_folder_is_complete(tmp_path: Path) -> None:
     fit(f"--out={run}", "--model.attention=cbam", "--trainer.max_epochs=2")
     names = {path.name for path in run.iterdir()}
     assert {"config.yaml", "metrics.csv", "checkpoints", "result.json", "predictions.csv", "confusion.png"} <= names
-    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    rows = read_rows(run / "metrics.csv")
     assert [row["epoch"] for row in rows] == ["0", "1"]
     result = json.loads((run / "result.json").read_text())
     assert result["label"] == "cbam"
     assert result["init"] == "paper"
     assert result["seed"] == 0
-    predicted = list(csv.DictReader((run / "predictions.csv").open()))
+    predicted = read_rows(run / "predictions.csv")
     right = sum(row["label"] == row["predicted"] for row in predicted) / len(predicted)
     assert right == pytest.approx(result["metrics"]["test/top1"])
     saved = torch.load(max((run / "checkpoints").glob("*")), weights_only=True)
@@ -83,7 +83,7 @@ def test_a_resumed_run_is_bit_exact(tmp_path: Path, how: list[str]) -> None:
         main(["fit", "--resume", str(cut)])
     assert end.value.code == 0
     assert equal(state(cut), state(whole))
-    assert [r["epoch"] for r in csv.DictReader((cut / "metrics.csv").open())] == ["0", "1", "2"]
+    assert [r["epoch"] for r in read_rows(cut / "metrics.csv")] == ["0", "1", "2"]
 
 
 def test_resume_falls_back_from_a_torn_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,7 +123,7 @@ def test_two_processes_reach_the_weights_of_one(tmp_path: Path) -> None:
         torch.testing.assert_close(a[key], b[key], rtol=1e-5, atol=1e-5)
     first, second = (json.loads((run / "result.json").read_text())["metrics"] for run in (one, two))
     assert first["test/top1"] == second["test/top1"]
-    files = [[row["picture"] for row in csv.DictReader((run / "predictions.csv").open())] for run in (one, two)]
+    files = [[row["picture"] for row in read_rows(run / "predictions.csv")] for run in (one, two)]
     assert files[0] == files[1], "every picture once, in order"
 
 
@@ -137,7 +137,7 @@ def test_mixed_precision_trains(tmp_path: Path, precision: str) -> None:
         "--trainer.max_epochs=2",
         "--model.channels_last=true",
     )
-    losses = [float(row["train/loss"]) for row in csv.DictReader((run / "metrics.csv").open())]
+    losses = [float(row["train/loss"]) for row in read_rows(run / "metrics.csv")]
     assert losses[1] < losses[0]
 
 

@@ -138,13 +138,13 @@ def calibration_picture(logits: Tensor, labels: Tensor) -> Figure:
     accuracy = torch.bincount(place, weights=right, minlength=BINS) / count.clamp(min=1)
     figure = Figure(figsize=(5, 5), layout="constrained")
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    middle = (torch.arange(BINS) + 0.5) / BINS
-    used = count > 0
+    middle = ((torch.arange(BINS) + 0.5) / BINS).numpy()
+    used = (count > 0).numpy()
     top.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="perfectly calibrated")
-    top.plot(middle[used], accuracy[used], marker="o", color="tab:blue", label="measured")
+    top.plot(middle[used], accuracy.numpy()[used], marker="o", color="tab:blue", label="measured")
     top.set(ylabel="accuracy", ylim=(0, 1.02), title="calibration on the test set")
     top.legend(frameon=False, loc="upper left")
-    below.bar(middle, count, width=0.9 / BINS, color="tab:blue")
+    below.bar(middle, count.numpy(), width=0.9 / BINS, color="tab:blue")
     below.set(xlabel="confidence", ylabel="pictures", xlim=(0, 1))
     return figure
 
