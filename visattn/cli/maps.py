@@ -15,8 +15,9 @@ from visattn.cli.predict import batches
 from visattn.data.images import find_images
 from visattn.maps.capture import capture, map_keys
 from visattn.maps.choice import class_map_layer, shown_maps
+from visattn.maps.draw import draw
 from visattn.maps.gradcam import grad_cam
-from visattn.maps.render import overlay, plain, save_jpeg, sheet, strip
+from visattn.maps.render import overlay, plain, save_jpeg, sheet
 from visattn.tasks.restore import Restored, restore
 
 BATCH = 16
@@ -61,16 +62,7 @@ def _sheets(restored: Restored, images: Tensor) -> list[Image.Image]:
     if map_keys(task.network):
         with capture(task.network, limit=len(images)) as maps, torch.no_grad():
             task.network(x)
-        for key in shown_maps(maps):
-            low, high = maps.info(key).scale
-            if maps.info(key).kind == "channel":
-                drawn = [strip(gate.flatten(), low=low, high=high) for gate in maps.effective(key)]
-            else:
-                planes = maps.plane(key)
-                drawn = [
-                    overlay(i.permute(1, 2, 0), m, low=low, high=high) for i, m in zip(images, planes, strict=True)
-                ]
-            columns.append((key, drawn))
+        columns += draw(maps, images, keys=shown_maps(maps)).items()
     labels = [name for name, _ in columns]
     return [
         sheet(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from visattn.compare.measure import write_json
@@ -16,8 +17,9 @@ from visattn.compare.plan import Cell, Plan
 from visattn.maps import score
 from visattn.maps.capture import capture, map_keys
 from visattn.maps.choice import class_map_layer, shown_maps
+from visattn.maps.draw import draw
 from visattn.maps.gradcam import grad_cam
-from visattn.maps.render import overlay, plain, save_jpeg, strip
+from visattn.maps.render import overlay, plain, save_jpeg
 from visattn.tasks.restore import restore, restore_data
 
 PICTURES = 8
@@ -72,32 +74,18 @@ def _rows(
         guesses = task.network(x).argmax(1).tolist()
     names = [task.class_names[g] for g in guesses[: len(chosen)]]
     cam = grad_cam(task.network, class_map_layer(task.network, restored.image_size), x)
-    yield _row(
-        arm,
-        "gradcam",
-        "Grad-CAM",
-        _draw(images, cam / cam.amax((1, 2), keepdim=True).clamp(min=1e-9), (0, 1), chosen, f"{arm}-cam", folder),
-        names,
-        _score(cam, masks),
-    )
+    shown = zip(images[: len(chosen)], cam / cam.amax((1, 2), keepdim=True).clamp(min=1e-9), strict=False)
+    drawn = [overlay(image.permute(1, 2, 0), plane, low=0, high=1) for image, plane in shown]
+    yield _row(arm, "gradcam", "Grad-CAM", _saved(drawn, chosen, f"{arm}-cam", folder), names, _score(cam, masks))
     if not map_keys(task.network):
         return
     with capture(task.network, limit=len(images)) as maps, torch.no_grad():
         task.network(x)
-    for n, key in enumerate(shown_maps(maps)):
-        info = maps.info(key)
-        stem = f"{arm}-{n}"
-        if info.kind == "channel":
-            files = []
-            for i, gate in zip(chosen, maps.effective(key), strict=False):
-                picture = strip(gate.flatten(), low=info.scale[0], high=info.scale[1])
-                files.append(f"maps/{save_jpeg(picture, folder / f'{i}-{stem}.jpg').name}")
-            yield _row(arm, "map", key, files, names, {})
-        else:
-            plane = maps.plane(key)
-            yield _row(
-                arm, "map", key, _draw(images, plane, info.scale, chosen, stem, folder), names, _score(plane, masks)
-            )
+    with capture(task.network) as few, torch.no_grad():
+        task.network(x[: len(chosen)])
+    for n, (key, pictures) in enumerate(draw(few, images[: len(chosen)], keys=shown_maps(few)).items()):
+        scores = {} if maps.info(key).kind == "channel" else _score(maps.plane(key), masks)
+        yield _row(arm, "map", key, _saved(pictures, chosen, f"{arm}-{n}", folder), names, scores)
 
 
 def _row(
@@ -106,14 +94,11 @@ def _row(
     return {"arm": arm, "kind": kind, "key": key, "files": files, "predicted": predicted, "score": scores}
 
 
-def _draw(
-    images: Tensor, planes: Tensor, scale: tuple[float, float], chosen: list[int], stem: str, folder: Path
-) -> list[str]:
-    files = []
-    for i, image, plane in zip(chosen, images, planes, strict=False):
-        picture = overlay(image.permute(1, 2, 0), plane, low=scale[0], high=scale[1])
-        files.append(f"maps/{save_jpeg(picture, folder / f'{i}-{stem}.jpg').name}")
-    return files
+def _saved(pictures: list[Image.Image], chosen: list[int], stem: str, folder: Path) -> list[str]:
+    return [
+        f"maps/{save_jpeg(picture, folder / f'{i}-{stem}.jpg').name}"
+        for i, picture in zip(chosen, pictures, strict=True)
+    ]
 
 
 def _score(planes: Tensor, masks: Tensor | None) -> dict[str, float]:
