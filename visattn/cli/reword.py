@@ -23,10 +23,10 @@ def reword(error: BaseException) -> UsageError:
             return cause
     text = " ".join(str(error).split())
     option = re.search(r"Option '([^']+)' is not accepted", text) or re.search(
-        r'[Kk]ey "?([\w.]+)"? is not expected', text
+        r"""[Kk]ey ["']?([\w.]+)["']? is not expected""", text
     )
     option = option or re.search(r"Unrecognized arguments: -*([\w.]+)", text, re.IGNORECASE)
-    required = re.search(r"following arguments are required: ([\w.]+)", text)
+    required = re.search(r"""(?:arguments are required: |[Kk]ey ["'](?=[\w.]+["'] is required))([\w.]+)""", text)
     if required:
         return UsageError(
             f"config key '{required[1]}' is not set; pass it in the config, or as --data.{required[1]}=VALUE"
