@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import os
 import time
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,7 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
-from visattn.callbacks.epoch_table import read_rows
+from visattn.callbacks.epoch_table import read_rows, write_rows
 
 PACKAGES = ("visattn", "torch", "torchvision", "timm", "lightning", "albumentations")
 BINS = 15
@@ -162,15 +160,10 @@ def _per_class(matrix: Tensor, names: list[str]) -> dict[str, float]:
 
 def _predictions(path: Path, logits: Tensor, labels: Tensor, files: list[str], names: list[str]) -> None:
     confidence, guess = logits.softmax(1).max(1)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["picture", "label", "predicted", "confidence"])
-        for row in zip(files, labels.tolist(), guess.tolist(), confidence.tolist(), strict=True):
-            writer.writerow([row[0], names[row[1]], names[row[2]], f"{row[3]:.6f}"])
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    columns = ["picture", "label", "predicted", "confidence"]
+    cells = zip(files, labels.tolist(), guess.tolist(), confidence.tolist(), strict=True)
+    rows = [(file, names[label], names[best], f"{sure:.6f}") for file, label, best, sure in cells]
+    write_rows(path, columns, [dict(zip(columns, row, strict=True)) for row in rows])
 
 
 def _pairing(run: Path) -> dict[str, str] | None:

@@ -57,13 +57,14 @@ def say_plan(plan: Plan) -> None:
     if set(states) != {"new"}:
         finished, started, new = (states.count(state) for state in ("finished", "started", "new"))
         print(f"{finished} finished, {started} to go on with, {new} to run")
-    smallest = 2.0 ** (1 - len(plan.seeds))
+    from visattn.report.statistics import LEVEL, seeds_needed, smallest_p
+
+    smallest = smallest_p(len(plan.seeds))
     blocks = max(1, len(plan.arms) - 1)
-    if smallest * blocks > 0.05:
-        need = next(n for n in range(2, 64) if blocks * 2.0 ** (1 - n) <= 0.05)
+    if smallest * blocks > LEVEL:
         print(
             f"{len(plan.seeds)} seeds cannot decide between {blocks} blocks and the baseline: the smallest p of a "
-            f"sign-flip test is {smallest:.3g}, times {blocks} by Holm; {need} seeds could"
+            f"sign-flip test is {smallest:.3g}, times {blocks} by Holm; {seeds_needed(blocks)} seeds could"
         )
     sys.stdout.flush()
 
