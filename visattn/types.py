@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 MapKind = Literal["channel", "spatial", "full", "pairwise", "pool"]
 MAP_KINDS: tuple[MapKind, ...] = get_args(MapKind)
 
+Family = Literal["channel", "spatial", "mixed", "branch", "global", "pool"]
+FAMILIES: tuple[Family, ...] = get_args(Family)
+
 Init = Literal["identity", "paper"]
 INITS: tuple[Init, ...] = get_args(Init)
 

@@ -7,7 +7,8 @@ import pickle
 
 import pytest
 import torch
-from cases import POOLS, Case, additive, features, perturbed
+from cases import Case, features, perturbed
+from table import POOLS
 from torch import Tensor, nn
 
 from visattn.attention.additive import Additive
@@ -132,7 +133,7 @@ def test_half_precision(case: Case, half: torch.dtype, how: str) -> None:
     pool.top_k = None
     x = features(2, 12, 9, 7, dtype=half)
     pool, x = (pool.to(half), x) if how == "half" else (pool, x if how == "autocast on half" else x.float())
-    wanted = additive(pool, x.double(), heads=pool.heads)
+    wanted = POOLS[0].reference(pool, x.double(), heads=pool.heads)
     with torch.autocast("cpu", dtype=half, enabled=how != "half"):
         y, alpha = pool(x), weights(pool, x)
     assert y.dtype == x.dtype

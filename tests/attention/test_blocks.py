@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from typing import Any
 
 import pytest
 import torch
-from cases import CASES, POOLS, Case, features, perturbed
+from cases import Case, features, perturbed
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from table import ALL, CASES, NAMES, REFUSED
 from torch import Tensor, nn
 
-from visattn.attention import block, blocks
-from visattn.attention._contract import AbstractGate, MapTap
-from visattn.types import UsageError
+from visattn.attention import block, block_class, blocks
+from visattn.attention._contract import AbstractGate, AbstractPool, MapTap
+from visattn.types import FAMILIES, UsageError
 
 SIZES = [(1, 1), (1, 5), (7, 1), (2, 3), (33, 17)]
 HALVES = [torch.bfloat16, torch.float16]
@@ -39,7 +41,27 @@ def seen_maps(module: nn.Module, x: Tensor) -> dict[str, tuple[MapTap, Tensor]]:
 
 
 def test_every_file_has_a_row() -> None:
-    assert {case.name for case in CASES + POOLS} == set(blocks())
+    missing = set(blocks()) - set(NAMES)
+    assert not missing, f"no row for {', '.join(sorted(missing))}: add tests/attention/rows/<block>.py"
+    assert {case.name for case in ALL} == set(blocks())
+
+
+@pytest.mark.parametrize("name", blocks())
+def test_declares_its_family(name: str) -> None:
+    cls = block_class(name)
+    assert cls.family in FAMILIES
+    assert (cls.family == "pool") == issubclass(cls, AbstractPool)
+
+
+@pytest.mark.parametrize("name", blocks())
+@pytest.mark.parametrize("size", [(7, 5), (1, 1), (33, 17)], ids=str)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+def test_default_block_at_64_channels(name: str, size: tuple[int, int], layout: torch.memory_format) -> None:
+    x = features(2, 64, *size).to(memory_format=layout)
+    for training in (False, True):
+        y = block(name, 64).train(training)(x)
+        assert y.shape == ((2, 64) if block_class(name).family == "pool" else x.shape)
+        assert y.isfinite().all()
 
 
 @every_case
@@ -181,14 +203,24 @@ def test_maps_are_as_declared(case: Case) -> None:
     x = features(*shape)
     maps = seen_maps(module, x)
     assert {name: tap.kind for name, (tap, _) in maps.items()} == case.maps
+    shapes = {
+        "channel": (n, c, 1, 1),
+        "spatial": (n, 1, h, w),
+        "pool": (n, None, h, w),
+        "pairwise": (n, None, h * w, h * w),
+    }
     for tap, value in maps.values():
-        assert torch.broadcast_shapes(value.shape, x.shape) == shape
-        if tap.kind != "full":
-            assert value.shape == {"channel": (n, c, 1, 1), "spatial": (n, 1, h, w)}[tap.kind]
-        assert value.min() >= 0
-        assert value.max() <= tap.upper
+        if tap.kind == "full":
+            assert torch.broadcast_shapes(value.shape, x.shape) == shape
+        else:
+            assert value.ndim == 4
+            wanted = zip(value.shape, shapes[tap.kind], strict=True)
+            assert all(size in {axis, size if axis is None else axis} for size, axis in wanted), value.shape
+        assert tap.lower is None or value.min() >= tap.lower
+        assert tap.upper is None or value.max() <= tap.upper
         if tap.softmax:
-            torch.testing.assert_close(value.sum(dim=(2, 3)), torch.ones(n, value.shape[1]))
+            total = value.sum(-1) if tap.kind == "pairwise" else value.sum(dim=(2, 3))
+            torch.testing.assert_close(total, torch.ones_like(total))
         assert value.std() > 1e-3, "a map that shows nothing"
     if isinstance(module, AbstractGate):
         product = x
@@ -251,15 +283,30 @@ def test_per_sample_gradients(case: Case) -> None:
     torch.testing.assert_close(each, alone.grad, rtol=1e-4, atol=1e-4)
 
 
-@settings(max_examples=40, deadline=None, database=None)
+@settings(max_examples=200, deadline=None, database=None)
 @given(
-    name=st.sampled_from(sorted({case.name for case in CASES})),
+    name=st.sampled_from(blocks()),
     shape=st.tuples(st.integers(1, 3), st.integers(1, 40), st.integers(1, 12), st.integers(1, 12)),
     training=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64, *HALVES]),
+    layout=st.sampled_from([torch.contiguous_format, torch.channels_last]),
 )
-def test_any_shape(name: str, shape: tuple[int, int, int, int], training: bool) -> None:
-    y = block(name, shape[1]).train(training)(features(*shape))
-    assert y.shape == shape
+def test_any_shape(
+    name: str, shape: tuple[int, int, int, int], training: bool, dtype: torch.dtype, layout: torch.memory_format
+) -> None:
+    try:
+        module = block(name, shape[1])
+    except UsageError as error:  # a limit on the channels, and only that, may refuse
+        said = str(error)
+        module = None
+    if module is None:
+        assert re.search(r"channels.*(multiple|divid|even)", said), said
+        assert "\n" not in said
+        return
+    x = features(*shape, dtype=dtype).to(memory_format=layout)
+    y = module.to(dtype).train(training)(x)
+    assert y.shape == (shape[:2] if module.family == "pool" else shape)
+    assert y.dtype == dtype
     assert y.isfinite().all()
 
 
@@ -273,27 +320,7 @@ def test_refusals_that_all_share(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "keywords", "said"),
-    [
-        ("se", {"reduction": 0}, "reduction must be at least 1, got 0"),
-        ("eca", {"kernel": 4}, "kernel must be odd and positive, got 4"),
-        ("cbam", {"kernel": 6}, "kernel must be odd and positive, got 6"),
-        ("bam", {"reduction": 0}, "reduction must be at least 1, got 0"),
-        ("bam", {"dilation": 0}, "dilation must be at least 1, got 0"),
-        ("bam", {"combine": "sum"}, "unknown combine 'sum'; .*valid: mul, add"),
-        ("simam", {"e_lambda": 0.0}, "e_lambda must be greater than 0, got 0.0"),
-        ("simam", {"e_lambda": float("nan")}, "e_lambda must be greater than 0, got nan"),
-        ("simam", {"correction": 2}, "correction must be 0 or 1, got 2"),
-        ("coordatt", {"reduction": 0}, "reduction must be at least 1, got 0"),
-        ("gc", {"reduction": -1}, "reduction must be at least 1, got -1"),
-        ("eca", {"gamma": 0}, "gamma must be greater than 0, got 0"),
-        ("se", {"reduction": "x"}, "reduction of se must be int, got 'x'"),
-        ("se", {"reduction": True}, "reduction of se must be int, got True"),
-        ("eca", {"kernel": 2.5}, "kernel of eca must be int or None, got 2.5"),
-        ("simam", {"e_lambda": "1"}, "e_lambda of simam must be float, got '1'"),
-    ],
-)
+@pytest.mark.parametrize(("name", "keywords", "said"), REFUSED)
 def test_refused_values(name: str, keywords: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
         block(name, 8, **keywords)

@@ -10,7 +10,8 @@ import shutil
 
 import pytest
 import torch
-from cases import features, perturbed, simam
+from cases import features, perturbed
+from table import rows
 from torch import Tensor, nn
 
 from visattn.attention import block
@@ -76,7 +77,7 @@ def test_simam_takes_its_statistics_in_fp32(half: torch.dtype) -> None:
     # the sum of 112 * 112 squares overflows fp16
     module, x = block("simam", 2), (features(1, 2, 112, 112) * 20).to(half)
     (gate,) = module.gates(x)
-    wanted = simam(module, x.double()) / x.double()
+    wanted = rows("simam")[0].reference(module, x.double()) / x.double()
     assert gate.dtype == torch.float32
     torch.testing.assert_close(gate.double(), wanted, rtol=1e-5, atol=1e-5)
 

@@ -90,6 +90,7 @@ def test_the_file_tells_what_a_reader_needs(exported):
     assert list(maps) == KEYS
     assert maps[KEYS[1]] == {
         "kind": "spatial",
+        "lower": 0.0,
         "upper": 1.0,
         "softmax": False,
         "strength": pytest.approx(model[1].attention["cbam"].strength.item()),

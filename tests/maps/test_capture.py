@@ -57,7 +57,7 @@ def test_keys_and_facts_name_site_block_and_map():
     assert list(maps) == ["body.0.1/se.channel", "body.0.1/cbam.channel", "body.0.1/cbam.spatial"]
     assert [tuple(values.shape) for values in maps.values()] == [(2, 8, 1, 1), (2, 8, 1, 1), (2, 1, 6, 6)]
     info = maps.info("body.0.1/cbam.spatial")
-    assert info == ("body.0.1", "cbam", "spatial", "spatial", 1.0, False, None)
+    assert info == ("body.0.1", "cbam", "spatial", "spatial", 0.0, 1.0, False, None)
     assert map_keys(model)["body.0.1/cbam.spatial"] == info
 
 

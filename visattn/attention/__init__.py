@@ -39,7 +39,9 @@ def block_class(name: str) -> type[AbstractAttention]:
         raise unknown("block", name, blocks())
     module = import_module(f"{__name__}.{name}")
     found: list[Any] = [
-        value for value in vars(module).values() if inspect.isclass(value) and value.__module__ == module.__name__
+        value
+        for key, value in vars(module).items()
+        if inspect.isclass(value) and value.__module__ == module.__name__ and not key.startswith("_")
     ]
     (only,) = found
     return cast("type[AbstractAttention]", only)

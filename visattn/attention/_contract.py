@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from visattn.ops import apply_gates, mix
-from visattn.types import MAP_KINDS, MapKind, UsageError, unknown
+from visattn.types import MAP_KINDS, Family, MapKind, UsageError, unknown
 
 
 class Place(NamedTuple):
@@ -26,21 +26,30 @@ class MapTap(nn.Module):
 
     Args:
         kind: what the tensor's axes mean: ``channel`` (N, C, 1, 1), ``spatial`` (N, 1, H, W) or one
-            axis of it, ``full`` (N, C, H, W), ``pairwise`` (N, HW, HW), ``pool`` (N, heads, H, W).
-        upper: the largest value (the smallest is 0): 1 for a sigmoid, 2 for ``1 + sigmoid``.
+            axis of it, ``full`` (N, C, H, W), ``pairwise`` (N, heads, HW, HW), ``pool`` (N, heads, H, W).
+        lower: the smallest value; ``None`` where there is no limit, as in a convolution's output.
+        upper: the largest value, or ``None``: 1 for a sigmoid, 2 for ``1 + sigmoid``.
         softmax: the values sum to 1 over positions; they are drawn times ``H * W``, so that 1 is uniform.
 
     Raises:
         UsageError: ``kind`` is none of these.
     """
 
-    def __init__(self, kind: MapKind, *, upper: float = 1.0, softmax: bool = False) -> None:
+    def __init__(
+        self, kind: MapKind, *, lower: float | None = 0.0, upper: float | None = 1.0, softmax: bool = False
+    ) -> None:
         super().__init__()
         if kind not in MAP_KINDS:
             raise unknown("kind of map", kind, MAP_KINDS)
         self.kind: MapKind = kind
+        self.lower = lower
         self.upper = upper
         self.softmax = softmax
+
+    @property
+    def watched(self) -> bool:
+        """Whether a recorder is attached: without one a block need not build a map that its output can do without."""
+        return bool(self._forward_hooks)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` itself."""
@@ -57,8 +66,14 @@ class AbstractAttention(nn.Module, ABC):
         UsageError: ``channels`` is not positive.
     """
 
+    family: ClassVar[Family]
+    """What the block weighs: ``channel``, ``spatial``, ``mixed``, ``branch``, ``global`` or ``pool``."""
+
     paper: ClassVar[Mapping[str, Place]] = {}
     """Host family (``resnet``, ``mobilenet``, ...) to the place the paper names there."""
+
+    undecayed: ClassVar[tuple[str, ...]] = ("strength",)
+    """The parameters that weight decay must leave alone, whatever their shape."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -67,6 +82,20 @@ class AbstractAttention(nn.Module, ABC):
         self.channels = channels
         self.strength: nn.Parameter | None
         self.register_parameter("strength", None)
+
+    @classmethod
+    def from_reference(cls, state: Mapping[str, Tensor], **keywords: Any) -> Self:
+        """Build the block that others' weights describe, and load them.
+
+        Args:
+            state: the weights of one block under the authors' or timm's names.
+            **keywords: the block's keywords that no shape tells.
+
+        Raises:
+            UsageError: the names or shapes are not those of a known implementation.
+        """
+        del state, keywords
+        raise UsageError(f"no weights of others are known for {cls.__name__}; valid: its own state dict")
 
     def start_as_identity(self) -> None:
         """Give the block a learnable strength, 0 at first: in its site it then changes nothing."""

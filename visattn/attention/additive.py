@@ -61,6 +61,7 @@ class Additive(AbstractPool):
         Its ``strength`` is for the site to use: only the host knows the pooling that it replaces.
     """
 
+    family: ClassVar = "pool"
     paper: ClassVar = {}
 
     def __init__(self, channels: int, *, hidden: int = 128, heads: int = 1, top_k: int | None = None) -> None:

@@ -53,6 +53,7 @@ class BAM(AbstractGate):
         than ``reduction`` channels keep one hidden unit.
     """
 
+    family: ClassVar = "mixed"
     paper: ClassVar = {
         "resnet": Place("stages", "figure 1 and authors' model_resnet.py: after stages 1 to 3", stages=(1, 2, 3))
     }

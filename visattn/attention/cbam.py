@@ -49,6 +49,7 @@ class CBAM(AbstractGate):
         axes), and fewer than ``reduction`` channels keep one hidden unit.
     """
 
+    family: ClassVar = "mixed"
     paper: ClassVar = {"resnet": Place("residual", "section 4.1, figure 3: before the addition")}
 
     def __init__(self, channels: int, *, reduction: int = 16, kernel: int = 7) -> None:

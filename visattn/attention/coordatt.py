@@ -47,6 +47,7 @@ class CoordAtt(AbstractGate):
         conv3``), and plain means stand for adaptive pooling, which ONNX cannot export.
     """
 
+    family: ClassVar = "mixed"
     paper: ClassVar = {
         "mobilenet": Place(
             r"re:blocks\.[1-9]\d*\.\d+\.bn2", "authors' mbv2_ca.py: after the depth-wise convolution, where it expands"

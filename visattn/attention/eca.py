@@ -47,6 +47,7 @@ class ECA(AbstractGate):
         ``kernel`` to load them.
     """
 
+    family: ClassVar = "channel"
     paper: ClassVar = {"resnet": Place("residual", "authors' models/eca_resnet.py: after the last norm")}
 
     def __init__(self, channels: int, *, kernel: int | None = None, gamma: float = 2.0, offset: float = 1.0) -> None:

@@ -48,6 +48,7 @@ class GC(AbstractTransform):
         into -1 and 1, whatever they were); the softmax is taken in fp32.
     """
 
+    family: ClassVar = "global"
     paper: ClassVar = {
         "resnet": Place("residual", "section 4.1 and authors' resnet.py: after the last norm", stages=(2, 3, 4))
     }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self, final
 
 from torch import Tensor, nn
 
 from visattn.attention._contract import AbstractGate, MapTap, Place
+from visattn.attention._reference import filled, translated
 from visattn.types import UsageError
 
 
@@ -14,7 +16,7 @@ from visattn.types import UsageError
 class SE(AbstractGate):
     r"""Weigh each channel by a two-layer perceptron on the channel means.
 
-    ``y = x * sigmoid(W2 relu(W1 mean_HW(x) + b1) + b2)`` with ``max(1, C // reduction)`` hidden units.
+    ``y = x * sigmoid(W2 relu(W1 mean_HW(x) + b1) + b2)`` with ``h`` hidden units.
 
     Shapes:
         - input ``x``: ``(N, C, H, W)``, any float dtype; ``C`` must be ``channels``.
@@ -22,14 +24,15 @@ class SE(AbstractGate):
         - map ``channel``: ``(N, C, 1, 1)`` in ``(0, 1)``.
 
     Cost:
-        ``2 C h + h + C`` parameters for ``h`` hidden units and as many multiply-adds a sample.
+        ``2 C h + h + C`` parameters for ``h = max(1, C // reduction)``, and as many multiply-adds a sample.
 
     Args:
         channels: ``C``, the channels of the features attended to.
         reduction: divides the channels between the layers (paper: 16).
+        hidden: ``h`` itself, for weights whose width no reduction gives (timm rounds to multiples of 8).
 
     Raises:
-        UsageError: ``channels`` or ``reduction`` is not positive.
+        UsageError: ``channels``, ``reduction`` or ``hidden`` is not positive.
 
     Example:
         >>> import torch
@@ -43,17 +46,31 @@ class SE(AbstractGate):
         ``reduction`` channels keep one hidden unit.
     """
 
+    family: ClassVar = "channel"
     paper: ClassVar = {"resnet": Place("residual", "section 3.3, figure 3: before the addition")}
 
-    def __init__(self, channels: int, *, reduction: int = 16) -> None:
+    def __init__(self, channels: int, *, reduction: int = 16, hidden: int | None = None) -> None:
         super().__init__(channels)
-        if reduction < 1:
-            raise UsageError(f"reduction must be at least 1, got {reduction}")
-        hidden = max(1, channels // reduction)
+        for name, value in {"reduction": reduction, "hidden": hidden}.items():
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, got {value}")
+        hidden = hidden or max(1, channels // reduction)
         self.squeeze = nn.Conv2d(channels, hidden, 1)
         self.relu = nn.ReLU()
         self.excite = nn.Conv2d(hidden, channels, 1)
         self.channel = MapTap("channel")
+
+    @classmethod
+    def from_reference(cls, state: Mapping[str, Tensor], **keywords: Any) -> Self:
+        """Take the weights of torchvision's or timm's block, or of ports of the authors' (``fc.0``, ``fc.2``)."""
+        own = translated(
+            state,
+            {"fc1": "squeeze", "fc2": "excite"},
+            {"fc.0": "squeeze", "fc.2": "excite"},
+            {"conv_reduce": "squeeze", "conv_expand": "excite"},
+        )
+        hidden, channels = own["squeeze.weight"].shape[:2]
+        return filled(cls(channels, hidden=hidden, **keywords), own)
 
     def gates(self, x: Tensor) -> tuple[Tensor]:
         """Return the channel gate ``(N, C, 1, 1)``."""

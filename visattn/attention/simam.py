@@ -49,6 +49,7 @@ class SimAM(AbstractGate):
         is off by a fifth), and a map of one position has the variance 0 (authors: 0 / 0).
     """
 
+    family: ClassVar = "mixed"
     paper: ClassVar = {"resnet": Place("layer*.*.conv2", "authors' networks: after conv2, before bn2")}
 
     def __init__(self, channels: int, *, e_lambda: float = 1e-4, correction: int = 1) -> None:

@@ -191,8 +191,9 @@ def _scalars(maps: Maps, keys: Sequence[str]) -> dict[str, float]:
     for key in keys:
         info = maps.info(key)
         scalars[f"maps/{key}/mean"] = float(maps.effective(key).mean())
-        if not info.softmax:  # a weight among many is small without being stuck
-            scalars[f"maps/{key}/saturation"] = float(saturation(maps[key], upper=info.upper).mean())
+        if not info.softmax and info.scale is not None:  # a weight among many is small without being stuck
+            low, high = info.scale
+            scalars[f"maps/{key}/saturation"] = float(saturation(maps[key] - low, upper=high - low).mean())
         if info.strength is not None:
             scalars[f"maps/{key}/strength"] = info.strength
     return scalars

@@ -110,7 +110,7 @@ class _Graph(nn.Module):
         """Return what a reader needs to draw each map."""
         infos = map_keys(self.model)
         return {
-            key: {name: getattr(infos[key], name) for name in ("kind", "upper", "softmax", "strength")}
+            key: {name: getattr(infos[key], name) for name in ("kind", "lower", "upper", "softmax", "strength")}
             for key in self.names
         }
 

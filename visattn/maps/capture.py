@@ -29,14 +29,17 @@ class MapInfo(NamedTuple):
     block: str  # the block's name at this site
     tap: str  # the map's name in the block
     kind: MapKind
-    upper: float  # the largest value of the raw map (the smallest is 0)
+    lower: float | None  # the smallest value of the raw map, None without a limit
+    upper: float | None  # the largest
     softmax: bool  # the raw values sum to 1 over positions
     strength: float | None  # the site's identity strength ``a`` at the last recording, None without one
 
     @property
-    def scale(self) -> tuple[float, float]:
-        """The range on which the effective map is drawn, the same for every picture and epoch."""
-        return 0.0, SOFTMAX_SCALE if self.softmax else self.upper
+    def scale(self) -> tuple[float, float] | None:
+        """The range on which the effective map is drawn, the same for every picture and epoch; None without limits."""
+        if self.softmax:
+            return 0.0, SOFTMAX_SCALE
+        return None if self.lower is None or self.upper is None else (self.lower, self.upper)
 
 
 class _UnknownMapError(UsageError, KeyError):
@@ -110,7 +113,7 @@ class Maps(Mapping[str, Tensor]):
             raise UsageError(f"map '{key}' is a channel map and has no positions; draw it as a strip")
         if kind != "pairwise":
             return values.mean(1)
-        received = values.mean(1)  # (N, HW)
+        received = values.flatten(1, -2).mean(1)  # (N, HW), over heads and queries
         return received.reshape(-1, *_grid(received.shape[1], aspect))
 
     def record(self, key: str, values: Tensor) -> None:
@@ -241,7 +244,7 @@ def _source(path: str, modules: dict[str, nn.Module]) -> tuple[str, _Source]:
         block = modules[".".join(parts[:i])]
         site, rest, key = _shown(parts[:i]), _shown(parts[i:]), _shown(parts) or tap.kind
         name = type(block).__module__.rpartition(".")[2] if owners else type(block).__name__.lower()
-    info = MapInfo(site, name, rest, tap.kind, tap.upper, tap.softmax, _strength(block))
+    info = MapInfo(site, name, rest, tap.kind, tap.lower, tap.upper, tap.softmax, _strength(block))
     return key, _Source(info, tap, block)
 
 

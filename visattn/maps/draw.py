@@ -25,8 +25,9 @@ def draw(
 ) -> dict[str, list[Image.Image]]:
     """Return the effective maps of the recorded pictures, drawn: by key, one picture each.
 
-    Channel maps become strips, all others overlays, every one on the fixed scale of its map. Where a
-    site has an identity strength, its value is written below: near 0 the map is flat.
+    Channel maps become strips, all others overlays, every one on the fixed scale of its map; a map
+    without limits is drawn on the range of these pictures. Where a site has an identity strength, its
+    value is written below: near 0 the map is flat.
 
     Args:
         maps: what ``capture`` recorded of ``images``.
@@ -57,7 +58,6 @@ def _drawn(
     maps: Maps, key: str, pictures: NDArray[Any], texts: Sequence[str | None], size: int | None
 ) -> list[Image.Image]:
     info = maps.info(key)
-    low, high = info.scale
     if info.strength is not None:  # without it a map that is still near the identity looks like a mistake
         below = f"strength {number(info.strength)}"
         texts = [below if text is None else f"{text}\n{below}" for text in texts]
@@ -66,10 +66,21 @@ def _drawn(
     if info.kind == "channel":
         keywords = {} if size is None else {"size": size}
         gates = maps.effective(key).flatten(1)
+        low, high = info.scale or _range(gates)
         return [strip(g, low=low, high=high, caption=t, **keywords) for g, t in zip(gates, texts, strict=True)]
     height, width = pictures.shape[1:3]
     planes = maps.plane(key, aspect=height / width)
+    low, high = info.scale or _range(planes)
     return [
         overlay(picture, plane, low=low, high=high, size=size, caption=text)
         for picture, plane, text in zip(pictures, planes, texts, strict=True)
     ]
+
+
+def _range(values: Tensor) -> tuple[float, float]:
+    """Return the finite values' range, of length 1 around a single value."""
+    shown = values[values.isfinite()]
+    if not len(shown):
+        return 0.0, 1.0
+    low, high = shown.min().item(), shown.max().item()
+    return (low, high) if low < high else (low - 0.5, high + 0.5)

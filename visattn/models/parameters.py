@@ -17,7 +17,7 @@ def param_groups(
     new_lr_mult: float = 1.0,
     layer_decay: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Return optimiser groups: vectors and identity strengths without decay, blocks at their own rate.
+    """Return optimiser groups: vectors and what a block exempts (its strength) without decay, blocks at their own rate.
 
     Blocks are told from the host by module, never by name: wrappers show in the names.
 
@@ -37,8 +37,8 @@ def param_groups(
     """
     blocks = [m for m in model.modules() if isinstance(m, AbstractAttention)]
     new = {id(p) for block in blocks for p in block.parameters()}
-    strengths = {id(block.strength) for block in blocks if block.strength is not None}
-    fixed = {name for name, p in model.named_parameters() if id(p) in strengths}
+    undecayed = {id(getattr(block, name)) for block in blocks for name in block.undecayed}
+    fixed = {name for name, p in model.named_parameters() if id(p) in undecayed}
     if layer_decay is None:
         groups = param_groups_weight_decay(model, weight_decay, no_weight_decay_list=fixed)
     else:

@@ -1,0 +1,3 @@
+"""Rows are data of the tests, not tests."""
+
+collect_ignore = ["rows"]
