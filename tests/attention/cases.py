@@ -34,6 +34,21 @@ class Case:
         return block(self.name, self.channels, **self.keywords)
 
 
+@dataclass(frozen=True)
+class Live:
+    """Another library's block, installed here: with its weights ours must give the same."""
+
+    name: str
+    source: str
+    build: Callable[[], nn.Module]
+    channels: int
+    keywords: Mapping[str, Any] = field(default_factory=dict)  # of from_reference
+    output: Callable[[Any], Tensor] = lambda y: y
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.source}"
+
+
 def perturbed(module: nn.Module, seed: int = 1) -> Any:
     """Move every parameter and statistic away from its start, where many are exactly 0 or 1."""
     generator = torch.Generator().manual_seed(seed)

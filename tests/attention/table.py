@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from cases import Case
+from cases import Case, Live
 
 from visattn.attention import block_class
 from visattn.attention._contract import AbstractPool
@@ -37,3 +37,4 @@ CASES = [case for case in ALL if case not in POOLS]
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (name, keywords, said) for name in NAMES for keywords, said in getattr(_file(name), "REFUSED", [])
 ]
+LIVE: list[Live] = [live for name in NAMES for live in getattr(_file(name), "LIVE", [])]

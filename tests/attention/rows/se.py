@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from cases import Case, dense, sigmoid, values
+from cases import Case, Live, dense, sigmoid, values
+from timm.layers import create_attn
 from torch import Tensor, nn
+from torchvision.ops import SqueezeExcitation
 
 
 def se(module: nn.Module, x: Tensor) -> Tensor:
@@ -22,4 +24,9 @@ REFUSED = [
     ({"reduction": 0}, "reduction must be at least 1, got 0"),
     ({"reduction": "x"}, "reduction of se must be int, got 'x'"),
     ({"reduction": True}, "reduction of se must be int, got True"),
+]
+
+LIVE = [
+    Live("se", "timm", lambda: create_attn("se", 64), 64),
+    Live("se", "torchvision", lambda: SqueezeExcitation(30, 7), 30),
 ]
