@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-oldest check format coverage docs
+.PHONY: help setup demo test test-slow test-oldest check format coverage docs figures cards pictures
 
 VENV := .venv
 OLDEST := .venv-oldest
@@ -80,6 +80,17 @@ format: setup  ## let ruff format and sort what it can
 
 coverage: setup  ## the fast tests with branch coverage
 	@$(TESTS) $(VENV)/bin/$(PYTEST) -m "$(FAST)" --cov --cov-report=term $(ARGS)
+
+figures: setup  ## measure every block anew (minutes, on a quiet machine): the figures that ship with the package
+	@$(VENV)/bin/visattn bench blocks --out visattn/attention/figures.json
+	@$(VENV)/bin/python docs/_blocks.py
+
+cards: setup  ## docs/blocks/ and the README's table from docstrings and figures
+	@$(VENV)/bin/python docs/_blocks.py
+
+pictures: setup  ## train every block on ClutterData and draw its maps for docs/blocks/ (half a minute a block)
+	@$(VENV)/bin/python benchmarks/block_pictures.py
+	@$(VENV)/bin/python docs/_blocks.py
 
 docs: setup  ## the documentation into site/, warnings are errors
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet

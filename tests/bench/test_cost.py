@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import visattn.bench
 from visattn.attention import block
-from visattn.bench import cost
+from visattn.bench import clock
 from visattn.bench.cost import count_macs, count_saved_bytes, measure_cost
 from visattn.types import UsageError
 
@@ -111,7 +111,7 @@ def test_the_result_has_the_form_of_cost_json():
 
 
 def test_arms_take_turns_at_one_image_without_gradient_then_at_the_batch_with(monkeypatch):
-    monkeypatch.setattr(cost, "SHORTEST", 0.0)  # one call a timing
+    monkeypatch.setattr(clock, "SHORTEST", 0.0)  # one call a timing
     log: list = []
     measure({label: lambda label=label: Spy(label, log) for label in "abc"}, rounds=4)
     turns = "abc" * 4
@@ -124,7 +124,7 @@ def test_arms_take_turns_at_one_image_without_gradient_then_at_the_batch_with(mo
 
 
 def test_a_slow_arm_is_told_by_its_ratio_and_quick_calls_are_repeated(monkeypatch):
-    monkeypatch.setattr(cost, "SHORTEST", 0.01)
+    monkeypatch.setattr(clock, "SHORTEST", 0.01)
     log: list = []
     arms = {"quick": lambda: Spy("quick", log, 0.002), "slow": lambda: Spy("slow", log, 0.012)}
     facts = measure(arms, rounds=3)["arms"]

@@ -31,7 +31,7 @@ BAD = [
     (["maps", "pictures", "--checkpoint", "nowhere"], "checkpoint 'nowhere' does not exist"),
     (["export", "--checkpoint", "x", "--format", "tflite"], "valid: onnx"),
     (["sites", "resnet1818"], "did you mean 'resnet18'"),
-    (["bench", "everything"], "valid: model"),
+    (["bench", "everything"], "valid: blocks, model"),
     (["report", "nowhere"], "nowhere"),
     (["compare", "go"], "valid: run, plan"),
     (["compare", "plan", "--config", "experiment/clutter_classification", "--attention", "none,cbma"], "'cbam'"),

@@ -25,10 +25,3 @@ def test_loads_no_torch(args: list[str]) -> None:
     assert done.stderr.strip() == "False"
     assert len(done.stdout) > 10
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 0.3
-
-
-def test_blocks_lists_every_block() -> None:
-    import visattn
-
-    done = subprocess.run([sys.executable, "-m", "visattn", "blocks"], capture_output=True, text=True, check=True)
-    assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == visattn.blocks()

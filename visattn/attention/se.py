@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, final
 
+import torch
 from torch import Tensor, nn
 
 from visattn.attention._contract import AbstractGate, MapTap, Place
@@ -62,9 +63,13 @@ class SE(AbstractGate):
 
     @classmethod
     def from_reference(cls, state: Mapping[str, Tensor], **keywords: Any) -> Self:
-        """Take the weights of torchvision's or timm's block, or of ports of the authors' (``fc.0``, ``fc.2``)."""
+        """Take torchvision's or timm's weights or a port's (``fc.0``, ``fc.2``); batch norms are folded in.
+
+        A batch norm behind a layer (``bn1``, ``bn2``) is one more factor and bias of it in eval mode; the
+        block has none, so training goes on without it.
+        """
         own = translated(
-            state,
+            _folded(state),
             {"fc1": "squeeze", "fc2": "excite"},
             {"fc.0": "squeeze", "fc.2": "excite"},
             {"conv_reduce": "squeeze", "conv_expand": "excite"},
@@ -77,3 +82,17 @@ class SE(AbstractGate):
         mean = x.mean(dim=(2, 3), keepdim=True)  # (N, C, 1, 1)
         gate = self.excite(self.relu(self.squeeze(mean))).sigmoid()
         return (self.channel(gate),)
+
+
+def _folded(state: Mapping[str, Tensor], eps: float = 1e-5) -> dict[str, Tensor]:
+    """Fold the batch norms ``bn1`` and ``bn2`` into ``fc1`` and ``fc2``, where there are any."""
+    own = {key: value for key, value in state.items() if not key.startswith(("bn1.", "bn2."))}
+    for layer, norm in (("fc1", "bn1"), ("fc2", "bn2")):
+        if f"{norm}.running_var" not in state:
+            continue
+        scale, shift, mean, var = (state[f"{norm}.{key}"] for key in ("weight", "bias", "running_mean", "running_var"))
+        factor = scale / (var + eps).sqrt()
+        weight = state[f"{layer}.weight"]
+        own[f"{layer}.weight"] = weight * factor.view(-1, *[1] * (weight.ndim - 1))
+        own[f"{layer}.bias"] = shift + (own.get(f"{layer}.bias", torch.zeros_like(mean)) - mean) * factor
+    return own

@@ -1,30 +1,21 @@
-"""What each arm of a comparison costs, measured in turns on one machine: times are told as ratios.
-
-Absolute times move with the machine's mood. Arms are timed in turns, A B C A B C, and each round gives
-one ratio to the first arm; the median of these ratios is what a slow minute cannot change.
-"""
+"""What each arm of a comparison costs, measured in turns on one machine: times are told as ratios."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from math import ceil
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from visattn.bench.clock import interleaved, summaries
+from visattn.bench.clock import threads as torch_threads
 from visattn.maps.capture import evaluating
 from visattn.types import UsageError
 
-SHORTEST = 0.02  # seconds of one timing: well above the clock's and the scheduler's grain
-WARM_UP = 3
-RESAMPLES = 2000
 Progress = Callable[[float], None]
 
 
@@ -75,7 +66,7 @@ def measure_cost(
         3888
     """
     place = _checked(arms, device, image_size=image_size, batch=batch, rounds=rounds, channels=channels)
-    with _threads(threads), torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+    with torch_threads(threads), torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
         one, many = (torch.randn(n, channels, image_size, image_size, device=place) for n in (1, batch))
         built = {label: _profiled(build, one, many) for label, build in arms.items()}
         done = count(1)
@@ -84,11 +75,11 @@ def measure_cost(
             if progress is not None:
                 progress(next(done) / (2 * rounds))
 
-        infer = _interleaved({label: _inference(arm, one) for label, arm in built.items()}, rounds, place, tick)
-        train = _interleaved({label: _training(arm, many) for label, arm in built.items()}, rounds, place, tick)
+        infer = interleaved({label: _inference(arm, one) for label, arm in built.items()}, rounds, place, tick)
+        train = interleaved({label: _training(arm, many) for label, arm in built.items()}, rounds, place, tick)
         used = torch.get_num_threads()
     for name, times in (("latency", infer), ("train", train)):
-        for label, summary in _summaries(name, times).items():
+        for label, summary in summaries(name, times).items():
             built[label].facts.update(summary)
     return {
         "image_size": image_size,
@@ -202,66 +193,3 @@ def _tensors(output: Any) -> Iterator[Tensor]:
     elif isinstance(output, (tuple, list)):
         for value in output:
             yield from _tensors(value)
-
-
-def _interleaved(
-    calls: Mapping[str, Callable[[], None]], rounds: int, place: torch.device, tick: Callable[[], None]
-) -> dict[str, list[float]]:
-    """Time the calls in turns; return seconds of one call, a value a round."""
-    repeats = {label: _repeats(call, place) for label, call in calls.items()}
-    times: dict[str, list[float]] = {label: [] for label in calls}
-    for _ in range(rounds):
-        for label, call in calls.items():
-            times[label].append(_seconds(call, repeats[label], place))
-        tick()
-    return times
-
-
-def _repeats(call: Callable[[], None], place: torch.device) -> int:
-    for _ in range(WARM_UP):
-        call()
-    once = min(_seconds(call, 1, place) for _ in range(2))
-    return max(1, ceil(SHORTEST / once))
-
-
-def _seconds(call: Callable[[], None], repeats: int, place: torch.device) -> float:
-    _synchronise(place)
-    start = time.perf_counter()
-    for _ in range(repeats):
-        call()
-    _synchronise(place)
-    return (time.perf_counter() - start) / repeats
-
-
-def _synchronise(place: torch.device) -> None:
-    if place.type == "cuda":
-        torch.cuda.synchronize(place)
-
-
-def _summaries(name: str, times: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:
-    first = np.asarray(next(iter(times.values())))
-    # the same resampled rounds for every arm, and the same interval for the same times
-    rows = np.random.default_rng(0).integers(len(first), size=(RESAMPLES, len(first)))
-    summaries = {}
-    for label, seconds in times.items():
-        ratios = np.asarray(seconds) / first
-        low, high = np.quantile(np.median(ratios[rows], axis=1), (0.025, 0.975))
-        summaries[label] = {
-            f"{name}_ms": float(np.median(seconds)) * 1000,
-            f"{name}_ratio": float(np.median(ratios)),
-            f"{name}_ratio_low": float(low),
-            f"{name}_ratio_high": float(high),
-        }
-    return summaries
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if count is not None and count < 1:
-        raise UsageError(f"threads must be at least 1, got {count}")
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
