@@ -1,4 +1,4 @@
-"""Write the blocks' cards, their table in ``docs/blocks/`` and the one in the README: ``python docs/_blocks.py``.
+"""Write the blocks' cards and their table on three pages: ``python docs/_blocks.py``.
 
 Everything comes from the docstrings and from ``visattn/attention/figures.json``. With ``--check`` nothing is
 written, and stale files are named with exit status 1.
@@ -25,10 +25,10 @@ RULE = "| --- | --- | --- | ---: | ---: | ---: | --- | --- |"
 def main(args: Sequence[str]) -> int:
     """Write or check all generated files."""
     known = sorted((facts(name) for name in blocks()), key=family_order)
-    readme = ROOT / "README.md"
     files = {FOLDER / f"{block.name}.md": card(block) for block in known}
     files[FOLDER / "index.md"] = index(known)
-    files[readme] = between(readme.read_text(encoding="utf-8"), table(known, "docs/blocks/"))
+    for page, folder in ((ROOT / "README.md", "docs/blocks/"), (ROOT / "docs" / "api.md", "blocks/")):
+        files[page] = between(page.read_text(encoding="utf-8"), table(known, folder))
     stale = [path for path, text in files.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     if "--check" in args:
         print("".join(f"stale: {path.relative_to(ROOT)}\n" for path in stale), end="")

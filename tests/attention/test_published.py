@@ -1,7 +1,4 @@
-"""Blocks against what others published: parameter counts, and timm's own forms with the same weights.
-
-At the end, what single blocks promise beyond the contract.
-"""
+"""Blocks against what others published: parameter counts; and what single blocks promise beyond the contract."""
 
 from __future__ import annotations
 
@@ -12,7 +9,6 @@ import pytest
 import torch
 from cases import features, perturbed
 from table import rows
-from torch import Tensor, nn
 
 from visattn.attention import block
 
@@ -32,44 +28,6 @@ def test_parameters_of_published_networks() -> None:
     assert sum(n * size("se", c) for c, n in BLOCKS_OF_RESNET50.items()) == pytest.approx(2.53e6, rel=2e-3)
     # GC with ratio 1/16 behind every block of stages 2 to 4: 2.5 million
     assert sum(n * size("gc", c) for c, n in BLOCKS_OF_RESNET50.items() if c > 256) == pytest.approx(2.5e6, rel=0.02)
-
-
-RENAMED = {
-    "se": {"fc1": "squeeze", "fc2": "excite"},
-    "eca": {"conv": "mix"},
-    "cbam": {"channel.fc1": "mlp.0", "channel.fc2": "mlp.2", "spatial.conv.conv": "conv", "spatial.conv.bn": "norm"},
-    "coord": {"conv1": "shared", "bn1": "norm", "conv_h": "height_conv", "conv_w": "width_conv"},
-    "gca": {"conv_attn": "score", "mlp_add.fc1": "squeeze", "mlp_add.norm": "norm", "mlp_add.fc2": "excite"},
-}
-OURS = {"coord": "coordatt", "gca": "gc"}
-KEYWORDS = {
-    "se": {"rd_divisor": 1},
-    "cbam": {"mlp_bias": True},
-    "coord": {"rd_channels": 8, "bias": True},
-    "gca": {"rd_channels": 4},
-}
-
-
-@pytest.mark.parametrize("name", RENAMED)
-@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-def test_timm_with_the_same_weights(name: str, training: bool) -> None:
-    from timm.layers import create_attn
-
-    theirs: nn.Module = perturbed(create_attn(name, 64, **KEYWORDS.get(name, {}))).train(training)
-    ours = block(OURS.get(name, name), 64).train(training)
-    state: dict[str, Tensor] = {}
-    for key, value in theirs.state_dict().items():
-        module, parameter = key.rsplit(".", 1)
-        state[f"{RENAMED[name][module]}.{parameter}"] = value
-    if name == "cbam":
-        state["conv.weight"] = state["conv.weight"].flip(1)  # timm joins [mean, max], the authors [max, mean]
-    if name == "gca":
-        del state["score.bias"]  # cancelled by the softmax
-        state["norm.weight"], state["norm.bias"] = (state[f"norm.{p}"][:, None, None] for p in ("weight", "bias"))
-        ours.norm.eps = theirs.mlp_add.norm.eps  # 1e-6 there
-    ours.load_state_dict(state, strict=True)
-    x = features(3, 64, 7, 5)
-    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])

@@ -1,4 +1,4 @@
-"""The batch norm for pooled features: torch's own, except where that one refuses."""
+"""The norms for pooled features: torch's own, except where those refuse."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from visattn.ops import PooledBatchNorm2d
+from visattn.ops import PooledBatchNorm2d, PooledGroupNorm
 
 
 def twins(**keywords: float | None) -> tuple[PooledBatchNorm2d, nn.BatchNorm2d]:
@@ -66,3 +66,22 @@ def test_graphs(training: bool) -> None:
     traced = torch.fx.symbolic_trace(copy.deepcopy(ours))
     x = torch.randn(3, 4, 2, 2)
     torch.testing.assert_close(traced(x), ours(x))
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 2), (2, 4), (3, 4, 5, 6)], ids=str)
+def test_the_group_norm_is_the_plain_one(shape: tuple[int, ...]) -> None:
+    ours, theirs = PooledGroupNorm(2, 4), nn.GroupNorm(2, 4)
+    with torch.no_grad():
+        ours.weight.copy_(torch.randn(4))
+        ours.bias.copy_(torch.randn(4))
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    x = torch.randn(shape)
+    assert torch.equal(ours(x), theirs(x))
+
+
+def test_a_single_value_a_group_is_normed_to_the_bias() -> None:
+    ours = PooledGroupNorm(4, 4).double()  # in fp32 the division by the root of eps costs three digits
+    nn.init.normal_(ours.bias)
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+        nn.GroupNorm(4, 4)(torch.randn(1, 4, 1))
+    torch.testing.assert_close(ours(torch.randn(1, 4, 1).double()), ours.bias.view(1, 4, 1), rtol=1e-10, atol=1e-10)

@@ -86,7 +86,7 @@ def _fits(value: object, hint: Any) -> bool:
         return True
     kinds = {int: Integral, float: Real}  # numpy's numbers too; a bool is no count
     options = tuple(kinds.get(option, option) for option in get_args(hint) or (hint,))
-    return isinstance(value, options) and not isinstance(value, bool)
+    return bool in options if isinstance(value, bool) else isinstance(value, options)
 
 
 def _shown(hint: Any) -> str:

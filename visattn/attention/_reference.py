@@ -39,6 +39,17 @@ def translated(state: Mapping[str, Tensor], *sources: Mapping[str, str]) -> dict
     raise UsageError(f"unknown weights {', '.join(missed[:4])}; valid: {known}")
 
 
+def needed(channels: int | None) -> int:
+    """Return ``channels``, which some weights do not tell.
+
+    Raises:
+        UsageError: they were not given.
+    """
+    if channels is None:
+        raise UsageError("channels must be given: these weights do not tell them")
+    return channels
+
+
 def filled(block: Block, state: Mapping[str, Tensor]) -> Block:
     """Load ``state`` into ``block`` and return it; linear layers serve 1x1 convolutions, an absent bias is 0.
 

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self, final
 
-import torch
 from torch import Tensor, nn
-from torch.fx import Proxy
 
 from visattn.attention._contract import AbstractPool, MapTap
+from visattn.attention._pooling import check_heads, context, weigh
+from visattn.attention._reference import filled, translated
 from visattn.ops import widen
 from visattn.types import UsageError
-
-LOWEST = -1e38  # a finite score whose weight is exactly 0 beside any other: -inf everywhere would give NaN
 
 
 @final
 class Additive(AbstractPool):
     r"""Pool a map to its context, the mean of its positions under learnt weights.
 
-    ``alpha_i = softmax_i(u^T tanh(W x_i + b))``; ``c = sum_i alpha_i x_i``. With ``top_k`` the
-    ``k`` largest weights are kept, scaled to sum to 1. With ``heads`` each has its own ``u`` and
+    ``alpha_i = softmax_i(u^T tanh(W x_i + b) / temperature)``; ``c = sum_i alpha_i x_i``. With ``top_k``
+    the ``k`` largest weights are kept, scaled to sum to 1. With ``heads`` each has its own ``u`` and
     pools its own ``C / heads`` channels.
 
     Shapes:
@@ -39,10 +38,11 @@ class Additive(AbstractPool):
         hidden: the rows of ``W`` (Ilse et al.: 128).
         heads: how many groups of channels are weighed apart; must divide ``channels``.
         top_k: how many positions keep a weight, all of them if there are fewer; ``None`` keeps all.
+        temperature: divides the scores: below 1 the weights sharpen, above 1 they even out (paper: 1).
 
     Raises:
-        UsageError: ``channels``, ``hidden``, ``heads`` or ``top_k`` is not positive, ``heads`` does
-            not divide ``channels``, or a mask is not boolean of shape ``(N, H, W)``.
+        UsageError: ``channels``, ``hidden``, ``heads``, ``top_k`` or ``temperature`` is not positive,
+            ``heads`` does not divide ``channels``, or a mask is not boolean of shape ``(N, H, W)``.
 
     Example:
         >>> import torch
@@ -57,55 +57,38 @@ class Additive(AbstractPool):
         sparse transformer", 2019, https://arxiv.org/abs/1912.11637.
         Code: AMLab-Amsterdam/AttentionDeepMIL (MIT), ``Attention``. Differences: ``u`` has no bias,
         which the softmax would cancel; ``W`` and ``u`` are 1x1 convolutions; a head pools its share
-        of the channels, there every head pools all of them.
+        of the channels, there every head pools all of them. Neither has a temperature.
         Its ``strength`` is for the site to use: only the host knows the pooling that it replaces.
     """
 
     family: ClassVar = "pool"
     paper: ClassVar = {}
 
-    def __init__(self, channels: int, *, hidden: int = 128, heads: int = 1, top_k: int | None = None) -> None:
+    def __init__(
+        self, channels: int, *, hidden: int = 128, heads: int = 1, top_k: int | None = None, temperature: float = 1.0
+    ) -> None:
         super().__init__(channels)
-        for name, value in {"hidden": hidden, "heads": heads, "top_k": top_k}.items():
+        for name, value in {"hidden": hidden, "top_k": top_k}.items():
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, got {value}")
-        if channels % heads:
-            divisors = ", ".join(str(i) for i in range(1, channels + 1) if channels % i == 0)
-            raise UsageError(f"heads must divide the {channels} channels, got {heads}; valid: {divisors}")
+        if not temperature > 0:
+            raise UsageError(f"temperature must be positive, got {temperature}")
+        check_heads(channels, heads)
         self.heads = heads
         self.top_k = top_k
+        self.temperature = temperature
         self.project = nn.Conv2d(channels, hidden, 1)
         self.score = nn.Conv2d(hidden, heads, 1, bias=False)
         self.pool = MapTap("pool", softmax=True)
 
+    @classmethod
+    def from_reference(cls, state: Mapping[str, Tensor], **keywords: Any) -> Self:
+        """Take the weights of ``Attention`` in AttentionDeepMIL (``attention.0``, ``attention.2``)."""
+        own = translated(state, {"attention.0": "project", "attention.2": "score", "attention.2.bias": ""})
+        hidden, channels = own["project.weight"].shape[:2]
+        return filled(cls(channels, hidden=hidden, heads=len(own["score.weight"]), **keywords), own)
+
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the context ``(N, C)`` of ``x``; positions where ``mask`` is False get no weight."""
-        scores = widen(self.score(self.project(x).tanh()))  # (N, heads, H, W)
-        kept = _checked(mask, x).flatten(1).unsqueeze(1) if mask is not None else None
-        weights = self.pool(self._weights(scores.flatten(2), kept).view_as(scores))
-        sizes = (x.shape[0], self.heads, self.channels // self.heads, x.shape[2] * x.shape[3])
-        parts = x.flatten(2).view(sizes)  # (N, heads, C / heads, H W)
-        context = parts @ weights.flatten(2).unsqueeze(-1).type_as(x)
-        return context.flatten(1).type_as(x)
-
-    def _weights(self, scores: Tensor, kept: Tensor | None) -> Tensor:
-        """Return softmax weights over the last axis of ``scores`` ``(N, heads, H W)``, 0 where not kept."""
-        if kept is not None:
-            scores = scores.masked_fill(~kept, LOWEST)
-        if self.top_k is not None:
-            count = torch.sym_min(self.top_k, scores.shape[2])  # min() would break FX tracing
-            best = scores.topk(count, dim=2).indices  # by index: a tie at the edge still leaves exactly k
-            chosen = torch.zeros_like(scores, dtype=torch.bool).scatter(2, best, True)
-            scores = scores.masked_fill(~chosen, LOWEST)
-        weights = scores.softmax(dim=2)
-        # a sample without any position kept has equal scores, hence weights, everywhere
-        return weights if kept is None else weights * kept
-
-
-def _checked(mask: Tensor, x: Tensor) -> Tensor:
-    if isinstance(mask, Proxy):
-        return mask
-    if mask.dtype != torch.bool or mask.shape != (x.shape[0], *x.shape[2:]):
-        wanted = (x.shape[0], *x.shape[2:])
-        raise UsageError(f"mask must be bool of shape {wanted}, got {mask.dtype} of shape {tuple(mask.shape)}")
-    return mask
+        scores = widen(self.score(self.project(x).tanh())) / self.temperature  # (N, heads, H, W)
+        return context(x, self.pool(weigh(scores, mask, self.top_k)))

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, final
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self, final
 
 from torch import Tensor, nn
 
 from visattn.attention._contract import AbstractGate, MapTap, Place
+from visattn.attention._reference import filled, translated
 from visattn.ops import PooledBatchNorm2d
 from visattn.types import UsageError, unknown
 
 COMBINE = ("mul", "add")
+
+OURS = ("mlp.0", "mlp.1", "mlp.3", "conv.0", "conv.1", "conv.3", "conv.4", "conv.6", "conv.7", "conv.9")
+AUTHORS = (
+    *(f"channel_att.gate_c.gate_c_{name}" for name in ("fc_0", "bn_1", "fc_final")),
+    *(f"spatial_att.gate_s.gate_s_{name}" for name in ("conv_reduce0", "bn_reduce0", "conv_di_0", "bn_di_0")),
+    *(f"spatial_att.gate_s.gate_s_{name}" for name in ("conv_di_1", "bn_di_1", "conv_final")),
+)
+PYTORCHCV = (
+    *(f"ch_att.{name}" for name in ("init_fc.fc", "init_fc.bn", "final_fc")),
+    *(f"sp_att.{name}" for name in ("init_conv.conv", "init_conv.bn", "dil_convs.conv1.conv", "dil_convs.conv1.bn")),
+    *(f"sp_att.{name}" for name in ("dil_convs.conv2.conv", "dil_convs.conv2.bn", "final_conv")),
+)
 
 
 @final
@@ -33,11 +47,12 @@ class BAM(AbstractGate):
     Args:
         channels: ``C``, the channels of the features attended to.
         reduction: divides the channels of the hidden layers (paper: 16).
+        hidden: ``h`` itself, for weights whose width no reduction gives.
         dilation: of the two 3x3 convolutions (paper: 4).
         combine: ``mul`` as in the authors' code and weights, or ``add`` as in the paper.
 
     Raises:
-        UsageError: ``channels``, ``reduction`` or ``dilation`` is not positive, or ``combine`` is unknown.
+        UsageError: ``channels``, ``reduction``, ``hidden`` or ``dilation`` is not positive, or ``combine`` is unknown.
 
     Example:
         >>> import torch
@@ -59,16 +74,22 @@ class BAM(AbstractGate):
     }
 
     def __init__(
-        self, channels: int, *, reduction: int = 16, dilation: int = 4, combine: Literal["mul", "add"] = "mul"
+        self,
+        channels: int,
+        *,
+        reduction: int = 16,
+        hidden: int | None = None,
+        dilation: int = 4,
+        combine: Literal["mul", "add"] = "mul",
     ) -> None:
         super().__init__(channels)
-        for name, value in {"reduction": reduction, "dilation": dilation}.items():
-            if value < 1:
+        for name, value in {"reduction": reduction, "hidden": hidden, "dilation": dilation}.items():
+            if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, got {value}")
         if combine not in COMBINE:
             raise unknown("combine", combine, COMBINE)
         self.combine = combine
-        hidden = max(1, channels // reduction)
+        hidden = hidden or max(1, channels // reduction)
         self.mlp = nn.Sequential(
             nn.Conv2d(channels, hidden, 1), PooledBatchNorm2d(hidden), nn.ReLU(), nn.Conv2d(hidden, channels, 1)
         )
@@ -81,6 +102,13 @@ class BAM(AbstractGate):
             self.mlp.append(PooledBatchNorm2d(channels))
             self.conv.append(PooledBatchNorm2d(1))
         self.full = MapTap("full", upper=2.0)
+
+    @classmethod
+    def from_reference(cls, state: Mapping[str, Tensor], **keywords: Any) -> Self:
+        """Take the weights of the authors' block or of pytorchcv's."""
+        own = translated(state, *(dict(zip(names, OURS, strict=True)) for names in (AUTHORS, PYTORCHCV)))
+        hidden, channels = own["mlp.0.weight"].shape
+        return filled(cls(channels, hidden=hidden, **keywords), own)
 
     def gates(self, x: Tensor) -> tuple[Tensor]:
         """Return the gate of every value ``(N, C, H, W)``."""

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self, final
 
 import torch
 from torch import Tensor, nn
 
 from visattn.attention._contract import AbstractGate, MapTap, Place
+from visattn.attention._reference import filled, translated
 from visattn.ops import PooledBatchNorm2d
 from visattn.types import UsageError
+
+OURS = ("mlp.0", "mlp.2", "conv", "norm")
+THEIRS = (
+    ("ChannelGate.mlp.1", "ChannelGate.mlp.3", "SpatialGate.spatial.conv", "SpatialGate.spatial.bn"),
+    ("channel.fc1", "channel.fc2", "spatial.conv.conv", "spatial.conv.bn"),
+    ("ch_gate.mlp.fc1", "ch_gate.mlp.fc2", "sp_gate.conv.conv", "sp_gate.conv.bn"),
+)
 
 
 @final
@@ -31,10 +40,11 @@ class CBAM(AbstractGate):
     Args:
         channels: ``C``, the channels of the features attended to.
         reduction: divides the channels between the perceptron's layers (paper: 16).
+        hidden: ``h`` itself, for weights whose width no reduction gives.
         kernel: the odd side of the spatial convolution (paper: 7).
 
     Raises:
-        UsageError: ``channels`` or ``reduction`` is not positive, or ``kernel`` is not odd and positive.
+        UsageError: ``channels``, ``reduction`` or ``hidden`` is not positive, or ``kernel`` is not odd and positive.
 
     Example:
         >>> import torch
@@ -46,25 +56,36 @@ class CBAM(AbstractGate):
         Code: Jongchan/attention-module (MIT): a perceptron with biases, ``[max, mean]`` in this
         order, a batch norm of momentum 0.01 whose weight starts at 0 (so ``Ms`` starts at 1/2).
         Differences: the perceptron is made of 1x1 convolutions (same weights, one more pair of
-        axes), and fewer than ``reduction`` channels keep one hidden unit.
+        axes), fewer than ``reduction`` channels keep one hidden unit, the norm takes single values in
+        training, and values that share a maximum share its gradient.
     """
 
     family: ClassVar = "mixed"
     paper: ClassVar = {"resnet": Place("residual", "section 4.1, figure 3: before the addition")}
 
-    def __init__(self, channels: int, *, reduction: int = 16, kernel: int = 7) -> None:
+    def __init__(self, channels: int, *, reduction: int = 16, hidden: int | None = None, kernel: int = 7) -> None:
         super().__init__(channels)
-        if reduction < 1:
-            raise UsageError(f"reduction must be at least 1, got {reduction}")
+        for name, value in {"reduction": reduction, "hidden": hidden}.items():
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, got {value}")
         if kernel < 1 or kernel % 2 == 0:
             raise UsageError(f"kernel must be odd and positive, got {kernel}")
-        hidden = max(1, channels // reduction)
+        hidden = hidden or max(1, channels // reduction)
         self.mlp = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1))
         self.conv = nn.Conv2d(2, 1, kernel, padding=kernel // 2, bias=False)
         self.norm = PooledBatchNorm2d(1, momentum=0.01)
         nn.init.zeros_(self.norm.weight)
         self.channel = MapTap("channel")
         self.spatial = MapTap("spatial")
+
+    @classmethod
+    def from_reference(cls, state: Mapping[str, Tensor], **keywords: Any) -> Self:
+        """Take the weights of the authors' block, timm's ``cbam`` or pytorchcv's."""
+        own = translated(state, *(dict(zip(names, OURS, strict=True)) for names in THEIRS))
+        if "spatial.conv.conv.weight" in state:
+            own["conv.weight"] = own["conv.weight"].flip(1)  # timm joins [mean, max]
+        hidden, channels = own["mlp.0.weight"].shape[:2]
+        return filled(cls(channels, hidden=hidden, kernel=own["conv.weight"].shape[-1], **keywords), own)
 
     def gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the channel gate ``(N, C, 1, 1)`` and the spatial gate ``(N, 1, H, W)``."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self, final
 
 import torch
 from torch import Tensor, nn
 
 from visattn.attention._contract import AbstractGate, MapTap, Place
+from visattn.attention._reference import filled, translated
 from visattn.types import UsageError
 
 
@@ -30,9 +32,10 @@ class CoordAtt(AbstractGate):
     Args:
         channels: ``C``, the channels of the features attended to.
         reduction: divides the channels of the shared layer (paper: 32); at least 8 remain.
+        hidden: ``h`` itself, for weights whose width no reduction gives (timm rounds to multiples of 8).
 
     Raises:
-        UsageError: ``channels`` or ``reduction`` is not positive.
+        UsageError: ``channels``, ``reduction`` or ``hidden`` is not positive.
 
     Example:
         >>> import torch
@@ -42,9 +45,8 @@ class CoordAtt(AbstractGate):
     References:
         Hou et al., "Coordinate Attention", CVPR 2021, https://arxiv.org/abs/2103.02907, section 3.2.
         Code: houqb/CoordAttention (MIT): convolutions with biases, a batch norm and an h-swish, at
-        least 8 hidden channels. Differences: the layers are named ``shared norm height_conv
-        width_conv`` (there ``conv1 bn1 conv_h conv_w``, in ``mbv2_ca.py`` ``conv1 bn1 conv2
-        conv3``), and plain means stand for adaptive pooling, which ONNX cannot export.
+        least 8 hidden channels. timm's block has no biases and another width unless told.
+        Differences: plain means stand for adaptive pooling, which ONNX cannot export.
     """
 
     family: ClassVar = "mixed"
@@ -54,11 +56,12 @@ class CoordAtt(AbstractGate):
         )
     }
 
-    def __init__(self, channels: int, *, reduction: int = 32) -> None:
+    def __init__(self, channels: int, *, reduction: int = 32, hidden: int | None = None) -> None:
         super().__init__(channels)
-        if reduction < 1:
-            raise UsageError(f"reduction must be at least 1, got {reduction}")
-        hidden = max(8, channels // reduction)
+        for name, value in {"reduction": reduction, "hidden": hidden}.items():
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, got {value}")
+        hidden = hidden or max(8, channels // reduction)
         self.shared = nn.Conv2d(channels, hidden, 1)
         self.norm = nn.BatchNorm2d(hidden)  # sees H + W >= 2 positions, so a single sample is enough
         self.act = nn.Hardswish()
@@ -66,6 +69,17 @@ class CoordAtt(AbstractGate):
         self.width_conv = nn.Conv2d(hidden, channels, 1)
         self.height = MapTap("full")
         self.width = MapTap("full")
+
+    @classmethod
+    def from_reference(cls, state: Mapping[str, Tensor], **keywords: Any) -> Self:
+        """Take the weights of the authors' ``coordatt.py`` or ``mbv2_ca.py``, or timm's."""
+        own = translated(
+            state,
+            {"conv1": "shared", "bn1": "norm", "conv_h": "height_conv", "conv_w": "width_conv"},
+            {"conv1": "shared", "bn1": "norm", "conv2": "height_conv", "conv3": "width_conv"},
+        )
+        hidden, channels = own["shared.weight"].shape[:2]
+        return filled(cls(channels, hidden=hidden, **keywords), own)
 
     def gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the gate of the rows ``(N, C, H, 1)`` and that of the columns ``(N, C, 1, W)``."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, final
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self, final
 
 from torch import Tensor, nn
 
 from visattn.attention._contract import AbstractGate, MapTap, Place
+from visattn.attention._reference import filled, needed, translated
 from visattn.types import UsageError
 
 
@@ -42,9 +44,11 @@ class ECA(AbstractGate):
 
     References:
         Wang et al., "ECA-Net", CVPR 2020, https://arxiv.org/abs/1910.03151, section 3.2.
-        Code: BangguWu/ECANet (MIT) takes the length as an argument, and its ImageNet weights use
-        3, 5, 5, 7 for the stages of ResNet-50 where the paper's formula gives 3, 5, 5, 5: pass
-        ``kernel`` to load them.
+        Code: BangguWu/ECANet (MIT) takes the length as an argument, set by hand for each stage: its ImageNet
+        weights of ResNet-50 have 3, 5, 5, 7 where the formula gives 5, 5, 5, 7 for the 256 to 2048 channels
+        that the block sees, those of ResNet-18 have 3, 5, 7, 7 where it gives 3, 5, 5, 5. ``from_reference`` takes
+        the length from the weights; pass ``kernel`` to build one. timm (Apache-2.0) has a length of 3 at
+        least, the formula gives 1 below 8 channels.
     """
 
     family: ClassVar = "channel"
@@ -61,6 +65,12 @@ class ECA(AbstractGate):
             raise UsageError(f"kernel must be odd and positive, got {kernel}")
         self.mix = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
         self.channel = MapTap("channel")
+
+    @classmethod
+    def from_reference(cls, state: Mapping[str, Tensor], *, channels: int | None = None, **keywords: Any) -> Self:
+        """Take the authors' or timm's weights (``conv``); ``channels`` must be given."""
+        own = translated(state, {"conv": "mix"})
+        return filled(cls(needed(channels), kernel=own["mix.weight"].shape[-1], **keywords), own)
 
     def gates(self, x: Tensor) -> tuple[Tensor]:
         """Return the channel gate ``(N, C, 1, 1)``."""

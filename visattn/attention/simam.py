@@ -50,7 +50,7 @@ class SimAM(AbstractGate):
     """
 
     family: ClassVar = "mixed"
-    paper: ClassVar = {"resnet": Place("layer*.*.conv2", "authors' networks: after conv2, before bn2")}
+    paper: ClassVar = {"resnet": Place(r"re:(.*\.)?layer\d\.\d+\.conv2", "authors' networks: after conv2, before bn2")}
 
     def __init__(self, channels: int, *, e_lambda: float = 1e-4, correction: int = 1) -> None:
         super().__init__(channels)

@@ -1,8 +1,19 @@
-"""The arithmetic that blocks share: multiplying by gates, mixing towards identity, small-batch norms."""
+"""The arithmetic that blocks share: gates, steps towards identity, attention between positions, small-batch norms."""
 
 from visattn.ops.gate import apply_gates, effective_gate
 from visattn.ops.mix import mix
-from visattn.ops.norm import PooledBatchNorm2d
+from visattn.ops.norm import PooledBatchNorm2d, PooledGroupNorm
+from visattn.ops.pairwise import attend_pairs, narrow, wide_matmul
 from visattn.ops.widen import widen
 
-__all__ = ["PooledBatchNorm2d", "apply_gates", "effective_gate", "mix", "widen"]
+__all__ = [
+    "PooledBatchNorm2d",
+    "PooledGroupNorm",
+    "apply_gates",
+    "attend_pairs",
+    "effective_gate",
+    "mix",
+    "narrow",
+    "wide_matmul",
+    "widen",
+]

@@ -1,7 +1,8 @@
-"""A batch norm for pooled features, which detection trains one image at a time."""
+"""Norms for pooled features, which detection trains one image at a time."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.nn import functional as F
@@ -31,3 +32,19 @@ class PooledBatchNorm2d(nn.BatchNorm2d):
         return F.batch_norm(
             input, self.running_mean, self.running_var, self.weight, self.bias, not fixed, momentum, self.eps
         )
+
+
+class PooledGroupNorm(nn.GroupNorm):
+    """A group norm that takes one value a group in training too: its output is then the bias.
+
+    For every other input it is ``nn.GroupNorm``, and its parameters are the same.
+
+    Example:
+        >>> import torch
+        >>> PooledGroupNorm(4, 4)(torch.ones(1, 4, 1)).shape
+        torch.Size([1, 4, 1])
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in nn.GroupNorm
+        """Return ``input`` normalised; shapes as in ``nn.GroupNorm``."""
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from cases import Case, batch_norm, dense, sigmoid, values
+from cases import Case, Live, batch_norm, dense, sigmoid, values
+from timm.layers import create_attn
 from torch import Tensor, nn
 
 
@@ -27,8 +28,15 @@ ROWS = [
         coordatt,
         {"reduction": 2},
     ),
+    Case("coordatt", 5, 3 * 5 * 3 + 2 * 5 + 3 * 3, {"height": "full", "width": "full"}, coordatt, {"hidden": 3}),
 ]
 
 REFUSED = [
     ({"reduction": 0}, "reduction must be at least 1, got 0"),
+    ({"hidden": 0}, "hidden must be at least 1, got 0"),
+]
+
+LIVE = [
+    Live("coordatt", "timm", lambda: create_attn("coord", 64), 64),
+    Live("coordatt", "timm-as-authors", lambda: create_attn("coord", 64, rd_channels=8, bias=True), 64),
 ]

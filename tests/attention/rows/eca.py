@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from cases import Case, sigmoid, values
+from cases import Case, Live, sigmoid, values
+from timm.layers import create_attn
 from torch import Tensor, nn
 
 
@@ -26,4 +27,9 @@ REFUSED = [
     ({"kernel": 4}, "kernel must be odd and positive, got 4"),
     ({"gamma": 0}, "gamma must be greater than 0, got 0"),
     ({"kernel": 2.5}, "kernel of eca must be int or None, got 2.5"),
+]
+
+LIVE = [
+    Live("eca", "timm", lambda: create_attn("eca", 64), 64, {"channels": 64}),
+    Live("eca", "timm-5", lambda: create_attn("eca", 256), 256, {"channels": 256}),
 ]
