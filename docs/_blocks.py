@@ -78,13 +78,20 @@ def card(block: Facts) -> str:
         lines += ["", f"![maps of {block.title}](pictures/{block.name}.jpg)", "", PICTURED]
     for heading, text in (("Shapes", words.get("Shapes", "")), ("Cost", words.get("Cost", ""))):
         lines += ["", f"## {heading}", "", text]
-    lines += ["", "Measured:", "", *(f"- {line}" for line in measured(block)), "", meaning()]
+    lines += [
+        "",
+        "Measured:",
+        "",
+        *(f"- {line}" for line in measured(block)),
+        *(["", meaning()] if block.figures else []),
+    ]
     lines += ["", "## Where the paper puts it", "", *(f"- {line}" for line in places(block))]
     lines += ["", "## Arguments", "", arguments(words.get("Args", ""))]
     example = words.get("Example", "")
     imported = f">>> from visattn.attention.{block.name} import {block.title}\n" if f"{block.title}(" in example else ""
     lines += ["", "## Example", "", "```pycon", imported + example, "```"]
-    reference, _, differences = words["References"].partition("Differences:")
+    references = re.sub(r"(https://[^\s,;]*[^\s,;.])", r"<\1>", words["References"])
+    reference, _, differences = references.partition("Differences:")
     lines += ["", "## Source", "", reference.strip()]
     if differences:
         first, *rest = differences.strip()

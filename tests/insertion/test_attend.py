@@ -162,6 +162,15 @@ def test_two_blocks_and_removal_of_one() -> None:
     assert any("attention.eca" in key for key in model.state_dict())
 
 
+def test_removal_by_a_name_with_an_underscore() -> None:
+    model = build("resnet18")
+    for name in ("spatial_gate", "spatial_gate", "sse"):
+        visattn.attend(model, name, at="layer4.1.bn2", add=True)
+    removed = ["layer4.1.bn2/spatial_gate", "layer4.1.bn2/spatial_gate_2"]
+    assert visattn.detach(model, block="spatial_gate") == removed
+    assert [s.blocks for s in visattn.sites(model) if s.blocks] == [("sse",)]
+
+
 def test_sync_batchnorm_keeps_attention_and_outputs() -> None:
     # timm's converter: torch's own drops the activation inside timm's BatchNormAct2d
     model = build("efficientnet_b0")

@@ -84,6 +84,8 @@ def measured(block: Facts) -> list[str]:
 
 def places(block: Facts) -> list[str]:
     """Return the paper's places, a line a family of hosts."""
+    if not block.figures:
+        return ["-"]
     found = block.figures.get("places", {})
     return [
         f"{host}: at={place['at']!r}"

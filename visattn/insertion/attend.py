@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -114,7 +115,7 @@ def detach(host: nn.Module, *, sites: Iterable[str] | None = None, block: str | 
     for name in names:
         if name not in wrappers:
             raise unknown("attended site", name, wrappers)
-    chosen = [(n, key) for n in names for key in wrappers[n].attention if block is None or key.split("_")[0] == block]
+    chosen = [(n, key) for n in names for key in wrappers[n].attention if block is None or _is_of(key, block)]
     if not chosen and block is not None:
         raise unknown("inserted block", block, sorted({key for w in wrappers.values() for key in w.attention}))
     for name, key in chosen:
@@ -124,6 +125,11 @@ def detach(host: nn.Module, *, sites: Iterable[str] | None = None, block: str | 
         if isinstance(module, Attended) and not module.attention:
             _replace(host, path, module.base)
     return [f"{name}/{key}" for name, key in chosen]
+
+
+def _is_of(key: str, block: str) -> bool:
+    """Whether ``key`` is ``block`` or a further one of it at the same site (``cbam_2``)."""
+    return re.fullmatch(rf"{re.escape(block)}(_\d+)?", key) is not None
 
 
 def sites(host: nn.Module, *, example: Tensor | None = None, every: bool = False) -> list[Site]:
