@@ -31,7 +31,8 @@ SCENE = 18  # of the test set: a digit among distractors on a building
 PHOTOGRAPH, HEIGHT, WIDTH = "china.jpg", 192, 288
 MOST = 3  # rows of a sheet
 SLOWER = {"attention_pool2d": "1.0e-3"}  # at the recipe's rate of 5e-3 it does not learn
-COARSEST = 6  # positions a side below which a map shows little
+COARSEST = 6  # positions a side of the photograph's map below which it shows little
+FLAT = 1e-3  # of its largest value: a softmax over maps has a constant mean
 
 
 def main() -> int:
@@ -60,7 +61,7 @@ def sheet(run: Path) -> Image.Image:
     pictures = [scene(run), photograph()]
     rows: list[list[Image.Image]] = [[plain(image[0].movedim(0, -1)) for image in pictures]]
     seen = [recorded(task, image) for image in pictures]
-    for key in chosen(seen[0]):
+    for key in chosen(seen[-1]):  # the photograph's maps are the finest
         drawn = [draw(maps, image, keys=[key], captions=[key]) for maps, image in zip(seen, pictures, strict=True)]
         rows.append([found[key][0] for found in drawn])
     return joined(rows)
@@ -88,11 +89,15 @@ def recorded(task: ClassificationTask, images: Tensor) -> Maps:
 
 
 def chosen(maps: Maps) -> list[str]:
-    """Return of each tap the deepest map with enough positions, at most ``MOST``."""
+    """Return of each tap the deepest map with enough positions that is not flat, at most ``MOST``."""
     best: dict[str, str] = {}
     for key in maps:
         info = maps.info(key)
-        if info.kind == "channel" or min(maps.plane(key).shape[1:]) >= COARSEST:
+        if info.kind == "channel":
+            best[info.tap] = key
+            continue
+        plane = maps.plane(key)
+        if min(plane.shape[1:]) >= COARSEST and plane.max() - plane.min() > FLAT * plane.abs().max():
             best[info.tap] = key
     return list(best.values())[:MOST]
 

@@ -45,7 +45,7 @@ class ESE(AbstractGate):
         Lee and Park, "CenterMask", CVPR 2020, https://arxiv.org/abs/1911.06667, section 3.3.
         Code: youngwanLEE/centermask2 is for non-commercial use alone; this file is written from the
         paper and compared with timm's ``EffectiveSEModule`` (Apache-2.0). The paper adds the block to
-        the last features of a VoVNet module, which no family of hosts here has. Difference: none.
+        the last features of a VoVNet module, which no family of hosts here has. Differences: none.
     """
 
     family: ClassVar = "channel"

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self, final
 
 from torch import Tensor, nn
 
-from visattn.attention._contract import AbstractTransform, MapTap
+from visattn.attention._contract import AbstractTransform, MapTap, Place
 from visattn.attention._reference import filled, translated
 from visattn.types import unknown
 
@@ -50,11 +50,18 @@ class LKA(AbstractTransform):
         Code: Visual-Attention-Network/VAN-Classification (Apache-2.0), ``models/van.py``, ``LKA`` and
         ``Attention``. As there, all convolutions have biases, which start at 0, and normal weights with
         a variance of 2 over the outputs that an input reaches; so ``A`` starts around 0, and a trained
-        host needs the identity start. Difference: the module cuts ``z * A(z)`` to what fp16 holds.
+        host needs the identity start. Differences: the module cuts ``z * A(z)`` to what fp16 holds.
+        Where ``x`` is 0 the block's gradient is 0 too: behind a norm whose weight starts at 0, as the last
+        one of a residual branch often does, it needs the identity start as well.
     """
 
     family: ClassVar = "spatial"
-    paper: ClassVar = {}
+    paper: ClassVar = {
+        "resnet": Place(
+            r"re:(.*\.)?layer\d\.\d+\.conv2",
+            "no CNN is named: ahead of norms that start at 0",
+        )
+    }
 
     def __init__(self, channels: int, *, form: Literal["gate", "module"] = "gate") -> None:
         super().__init__(channels)

@@ -53,7 +53,7 @@ class MLCA(AbstractGate):
         Code: wandahangFY/MLCA is under the GPL; this file is written from the paper's description, and what that
         leaves open was fitted to recorded outputs of the code: the sigmoids come before the sum and the unpooling,
         unpooling is adaptive averaging, and the local convolution does not stop between patches: the
-        first channels of a patch see the last ones of the patch before. Difference: none.
+        first channels of a patch see the last ones of the patch before. Differences: none.
     """
 
     family: ClassVar = "channel"

@@ -40,7 +40,7 @@ class SSE(AbstractGate):
         Roy et al., "Concurrent spatial and channel squeeze & excitation in fully convolutional
         networks", MICCAI 2018, https://arxiv.org/abs/1803.02579, section 2.
         Code: ai-med/squeeze_and_excitation (MIT), ``SpatialSELayer``. As there, the squeeze has a bias,
-        which the paper leaves out. Difference: no foreign weights for few-shot learning in its place.
+        which the paper leaves out. Differences: no foreign weights for few-shot learning in its place.
     """
 
     family: ClassVar = "spatial"

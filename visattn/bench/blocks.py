@@ -14,9 +14,10 @@ from visattn.attention import block
 from visattn.attention._contract import AbstractAttention, AbstractGate, AbstractPool, MapTap
 from visattn.bench.clock import interleaved, summaries
 from visattn.bench.cost import count_macs, count_saved_bytes
+from visattn.types import UsageError
 
 COPY = "copy"
-BATCH, CHANNELS, SIDE = 16, 256, 28  # 12.8 MB in fp32
+BATCH, CHANNELS, SIDE = 64, 256, 28  # 51 MB in fp32: beyond the caches, where a copy runs at the speed of memory
 
 
 def measure_blocks(
@@ -44,11 +45,17 @@ def measure_blocks(
         ``at``, ``source``, ``stages``), ``parameters``, ``macs`` of one map, ``saved`` (bytes kept for backward
         over the features' bytes), ``forward`` and ``training`` (forward and backward), in copies.
 
+    Raises:
+        UsageError: an unknown block, or a number below 1.
+
     Example:
         >>> found = measure_blocks(["se"], batch=1, channels=8, side=4, rounds=1)["blocks"]["se"]
         >>> found["parameters"], found["macs"], found["maps"]
         (25, 16, {'channel': 'channel'})
     """
+    for key, value in {"batch": batch, "channels": channels, "side": side, "rounds": rounds}.items():
+        if value < 1:
+            raise UsageError(f"{key} must be at least 1, got {value}")
     with torch.random.fork_rng(devices=[]):
         x = torch.randn(batch, channels, side, side)
         built = {name: block(name, channels) for name in names}

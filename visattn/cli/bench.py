@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,11 @@ def _blocks(args: Sequence[str]) -> int:
     from visattn.attention import block_class, blocks
     from visattn.bench.blocks import COPY, measure_blocks
 
-    names = options.blocks.split(",") if options.blocks else blocks()
+    names = blocks() if options.blocks is None else [name.strip() for name in options.blocks.split(",")]
     for name in names:
         block_class(name)  # an unknown name is refused before anything is measured
-    found = measure_blocks(names, rounds=options.rounds)
+    with _bar("blocks") as progress:
+        found = measure_blocks(names, rounds=options.rounds, progress=progress)
     arms = ["none", *names]
     cost = _host(options, dict(zip(arms, arms, strict=True)))
     for name, row in found["blocks"].items():
@@ -99,9 +101,20 @@ def _host(options: Namespace, specs: dict[str, Any]) -> dict[str, Any]:
 
     builders = {name: partial(create_model, options.host, attention=spec) for name, spec in specs.items()}
     device = getattr(options, "device", "cpu")
-    return measure_cost(
-        builders, image_size=options.image_size, batch=options.batch, device=device, rounds=options.rounds
-    )
+    sizes = {"image_size": options.image_size, "batch": options.batch, "rounds": options.rounds}
+    with _bar(options.host) as progress:
+        return measure_cost(builders, device=device, progress=progress, **sizes)
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[float], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=1.0)
+        yield lambda share: bar.update(task, completed=share)
 
 
 def _kept(found: dict[str, Any], path: Path | None) -> int:
