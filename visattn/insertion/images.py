@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from visattn.types import UsageError
 
 SIZES = ((96, 128), (160, 224))
+LARGER = ((288, 320), (352, 416))  # for what makes its maps small, as an SSD does
 USUAL = 224  # pixels a side, where a host that takes one size only does not say which
 
 
@@ -32,7 +33,7 @@ def attempts(host: nn.Module, example: Tensor | None, *, one_size: bool) -> list
         declared = _declared(host)
         conv = next((m for m in host.modules() if isinstance(m, nn.Conv2d)), None)
         depths = dict.fromkeys([conv.in_channels if conv is not None else declared[0], declared[0]])
-        shapes = [tuple((channels, *size) for size in SIZES) for channels in depths]
+        shapes = [tuple((channels, *size) for size in pair) for pair in (SIZES, LARGER) for channels in depths]
         shapes += [((channels, *declared[1:]),) for channels in depths] if one_size else []
         like = next((p for p in host.parameters() if p.is_floating_point()), torch.zeros(1))
     generator = torch.Generator().manual_seed(0)

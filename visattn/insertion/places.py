@@ -13,7 +13,7 @@ from visattn.attention._contract import AbstractAttention, AbstractPool
 from visattn.insertion.native import natives
 from visattn.insertion.probe import Probe
 from visattn.insertion.spec import NATIVE, At, Entry
-from visattn.insertion.trunk import child_of, is_container, modules, outermost, stage_ends, why_none
+from visattn.insertion.trunk import PYRAMID, child_of, is_container, modules, outermost, stage_ends, why_none
 from visattn.types import UsageError, unknown
 
 WORDS = ("paper", "residual", "stages", "stage:<i>", "pool", "fpn", NATIVE)
@@ -29,11 +29,14 @@ FAMILIES = {
     "MobileNetV3": "mobilenet",
     "DenseNet": "densenet",
     "VGG": "vgg",
+    "VovNet": "vovnet",
+    "InceptionV3": "inception",
+    "Inception3": "inception",
+    "GoogLeNet": "inception",
 }
 RESNET = ("layer1", "layer2", "layer3")  # a detector's body has lost its class and kept its layers
 
-# torchvision's pyramid, told by name: importing torchvision.ops here would cost every `import visattn` a second.
-PYRAMID, PYRAMID_OUTPUTS = "FeaturePyramidNetwork", "layer_blocks"
+PYRAMID_OUTPUTS = "layer_blocks"  # of torchvision's pyramid
 
 
 class Place(NamedTuple):
@@ -50,7 +53,7 @@ def family(host: nn.Module) -> str:
         kind = type(module).__name__
         if kind in FAMILIES:
             return FAMILIES[kind]
-        if all(is_container(getattr(module, layer, module)) for layer in RESNET):
+        if all(is_container(dict(module.named_children()).get(layer)) for layer in RESNET):
             return "resnet"
     return "other"
 
@@ -64,6 +67,8 @@ def resolve(host: nn.Module, probe: Probe, entry: Entry, block: type[AbstractAtt
     if stages is None:
         return places
     kept = [place for place in places if probe.seen.get(place.name) and probe.stage(place.name) in stages]
+    if not kept and entry.stages is None:
+        return places[-1:]  # the paper's last stage has another stride here, as in a dilated host
     if not kept:
         have = sorted({s for p in places if p.name in probe.seen and (s := probe.stage(p.name)) is not None})
         raise UsageError(f"no place at={entry.at!r} lies in stages {list(stages)}; valid: {have}")
@@ -84,11 +89,18 @@ def _resolve(host: nn.Module, probe: Probe, at: At, block: type[AbstractAttentio
         except UsageError:
             found = []
         if found:
-            return [Place(p.name, f"paper ({said.at}): {said.source}", p.before) for p in found]
-    found = residual(host, probe) or stages(host, probe)
+            return [Place(p.name, f"paper: {said.source}", p.before) for p in found]
+    found = _unnamed(host, probe)
     if not found:
         raise UsageError(f"at='paper' finds no place in {type(host).__name__}: {why_none(host, probe)}")
     return found
+
+
+def _unnamed(host: nn.Module, probe: Probe) -> list[Place]:
+    """Where no paper names a place: residual branches if they are in half of the stages or more, else stages."""
+    ends, branches = stages(host, probe), residual(host, probe)
+    reached, have = ({probe.stage(place.name) for place in places} for places in (branches, ends))
+    return branches if branches and 2 * len(reached & have) >= len(have) else ends
 
 
 def _named(host: nn.Module, probe: Probe, at: str) -> list[Place]:
@@ -143,7 +155,9 @@ def pool(host: nn.Module, probe: Probe) -> list[Place]:
             moving = len(x) == 4 and x[2:] != (1, 1)
             if moving and y[:2] == x[:2] and all(axis == 1 for axis in y[2:]):
                 found.append((seen.order, name))
-    return [Place(max(found)[1], "pool")] if found else []
+    # what pools for a gate, or for one branch of many, has maps behind it
+    last = max((seen.order for name, seen in probe.seen.items() if probe.is_map(name)), default=-1)
+    return [Place(max(found)[1], "pool")] if found and max(found)[0] > last else []
 
 
 def fpn(host: nn.Module, probe: Probe) -> list[Place]:

@@ -117,8 +117,7 @@ def _run(host: nn.Module, images: tuple[Tensor, ...], root: str) -> Probe:
     with undisturbed(host), torch.no_grad():
         for image in images:
             trace = Trace(host, f"{root}." if root else "")
-            with trace.hooks(), trace:
-                host(image)
+            trace.run(image)
             runs.append(trace)
     first, *others = runs
     for other in others:

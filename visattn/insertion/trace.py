@@ -60,12 +60,18 @@ class Trace(TorchFunctionMode):
         self.seen: dict[str, Seen] = {}
         self.additions: list[tuple[tuple[int, ...], list[str]]] = []
         self._stack: list[_Call] = []
-        self._depth: dict[int, int] = {}
+        self._depth: dict[int, int] = {}  # of what the image became; weights and what comes of them have none
         self._bends: dict[int, int] = {}  # tensor -> the nonlinear functions on its way
         self._makers: dict[int, list[str]] = {}  # tensor -> the modules that returned it
         self._scaled: dict[int, Tensor] = {}  # tensor -> what it is a multiple of
         self._taken: dict[str, Tensor] = {}  # module -> the tensor that it took
         self._alive: list[Tensor] = []  # an id is a name only while its tensor lives
+
+    def run(self, image: Tensor) -> None:
+        """Run the host on ``image``, watched."""
+        self._depth[id(image)] = 0
+        with self.hooks(), self:
+            self.host(image)
 
     @contextmanager
     def hooks(self) -> Iterator[None]:
@@ -113,11 +119,12 @@ class Trace(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         taken = _tensors([*args, *(kwargs or {}).values()])
         added = self._addition(args) if name in ADDITIONS else False
-        depth = 1 + max((self._depth.get(id(x), 0) for x in taken), default=0)
+        depths = [self._depth[id(x)] for x in taken if id(x) in self._depth]
         bends = max((self._bends.get(id(x), 0) for x in taken), default=0) + self._bent(name, taken)
         y = func(*args, **(kwargs or {}))
         for tensor in _tensors([y]):
-            self._depth[id(tensor)], self._bends[id(tensor)] = depth, bends
+            if depths:
+                self._depth[id(tensor)], self._bends[id(tensor)] = 1 + max(depths), bends
             self._alive.append(tensor)
         if name in SCALINGS and isinstance(y, Tensor):
             self._scale(y, taken)
@@ -162,6 +169,8 @@ class Trace(TorchFunctionMode):
     def _leads_to(self, tensor: Tensor, source: Tensor, hops: int) -> bool:
         if tensor is source:
             return True
+        if id(tensor) in self._scaled:
+            return self._leads_to(self._scaled[id(tensor)], source, hops)
         makers = self._makers.get(id(tensor), [])
         return hops > 0 and any(
             self._leads_to(self._taken[maker], source, hops - 1) for maker in makers if maker in self._taken

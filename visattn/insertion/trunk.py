@@ -11,6 +11,8 @@ from visattn.insertion.probe import BACKBONE, Probe
 from visattn.insertion.wrapper import ATTENTION, Attended, site_name
 
 SHOWN = 4  # names in a refusal
+# torchvision's pyramid, told by name: importing torchvision.ops here would cost every `import visattn` a second.
+PYRAMID = "FeaturePyramidNetwork"
 
 
 def modules(host: nn.Module) -> dict[str, nn.Module]:
@@ -23,10 +25,11 @@ def modules(host: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def is_container(module: nn.Module) -> bool:
-    """Whether others index or iterate ``module``, so that nothing may stand in its place."""
-    own_forward = type(module).forward is not nn.Module.forward
-    return isinstance(module, nn.Sequential) or (isinstance(module, nn.ModuleList | nn.ModuleDict) and not own_forward)
+def is_container(module: nn.Module | None) -> bool:
+    """Whether ``module`` is there for others to index or iterate, so that nothing may stand in its place."""
+    if not isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+        return False
+    return type(module).forward in {nn.Module.forward, nn.Sequential.forward}
 
 
 def child_of(name: str, module: nn.Module) -> str:
@@ -55,7 +58,7 @@ def stage_ends(host: nn.Module, probe: Probe, *, first: int) -> list[str]:
     """Return the last child module of each stage, from stride ``2^(first + 1)``."""
     own = modules(host)
     by_stage: dict[int, str] = {}
-    for name in _features(host, probe) or _trunk(own, probe, _root(own, probe)):
+    for name in _features(host, probe) or _trunk(own, probe, _root(own, probe)) or []:
         stage = probe.stage(name)
         if stage is not None and stage >= first:
             by_stage[stage] = name
@@ -63,7 +66,8 @@ def stage_ends(host: nn.Module, probe: Probe, *, first: int) -> list[str]:
     for _, name in sorted(by_stage.items()):
         same = [n for n in own if n.startswith(f"{name}.") and n in probe.seen and _same(probe, n, name)]
         last = outermost(own, same, probe)
-        ends.append(last if last and _is_stage(own[name]) else name)
+        inner = last is not None and (is_container(own[name]) or any(True for _ in own[last].children()))
+        ends.append(last if last and inner and _is_stage(own[name]) else name)
     return ends
 
 
@@ -99,28 +103,43 @@ def _root(own: dict[str, nn.Module], probe: Probe) -> str:
     return BACKBONE if holds else probe.root
 
 
-def _trunk(own: dict[str, nn.Module], probe: Probe, inside: str, stage: int = -1) -> list[str]:
-    """The host's path from image to features: children in calling order, opened where they span strides."""
+def _trunk(own: dict[str, nn.Module], probe: Probe, inside: str, stage: int = -1) -> list[str] | None:
+    """The host's path from image to features: children in calling order, opened where they span strides.
+
+    None where it goes on as what is no map, as behind the stem of a transformer.
+    """
     path: list[str] = []
     for name in _called(own, probe, inside):
         reached = probe.stage(name)
         holds_maps = any(n.startswith(f"{name}.") and probe.is_map(n) for n in probe.seen)
-        if holds_maps and not _layout(probe, name) and (reached is None or reached - stage >= 2):
-            path += _trunk(own, probe, name, stage)
+        if type(own[name]).__name__ == PYRAMID:
+            break  # its levels have a word of their own
+        if _layout(probe, name):
+            return None
+        if holds_maps and (reached is None or reached - stage >= 2):
+            further = _trunk(own, probe, name, stage)
+            if further is None:
+                return None
+            path += further
         elif reached is not None:
             path.append(name)
-        elif path and _layout(probe, name):
-            return []  # what goes on is no map: the stem of a transformer, say
         stage = max([stage, *(s for n in path[-1:] if (s := probe.stage(n)) is not None)])
     return path
 
 
 def _called(own: dict[str, nn.Module], probe: Probe, inside: str) -> list[str]:
-    """Return the children of ``inside`` that ran, in calling order."""
-    depth = inside.count(".") + 1 if inside else 0
-    start = f"{inside}." if inside else ""
-    children = [n for n in probe.seen if n in own and n.count(".") == depth and n.startswith(start)]
-    return sorted(children, key=lambda n: probe.seen[n].order)
+    """Return the modules that ``inside`` called, itself or through a list of modules, in calling order."""
+    names = [n for n in probe.seen if n in own and _caller(probe, n, inside) == inside and n != inside]
+    return sorted(names, key=lambda n: probe.seen[n].order)
+
+
+def _caller(probe: Probe, name: str, inside: str) -> str:
+    """Return the nearest module around ``name`` that ran, or ``inside``."""
+    while "." in name:
+        name = name.rpartition(".")[0]
+        if name in probe.seen or name == inside:
+            return name
+    return ""
 
 
 def _layout(probe: Probe, name: str) -> str:
