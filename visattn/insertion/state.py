@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from os import PathLike
 from pathlib import Path
 
@@ -70,16 +71,16 @@ def save_attention(model: nn.Module, path: str | PathLike[str], *, head: bool | 
     Args:
         model: an attended host.
         path: the file.
-        head: ``None`` takes along what of a host trains that is frozen otherwise: after
+        head: ``None`` takes along the one module that trains in a host frozen otherwise: after
             ``visattn.freeze_host`` the head. ``True`` or a module's name takes the head, ``False`` does not.
 
     Raises:
         UsageError: ``model`` has no inserted block and no head to save, or no such head.
     """
-    taken = _trained(model) if head is None else [found] if (found := head_of(model, head)) else []
+    taken = _trained(model) if head is None else head_of(model, head)
     state = attention_state_dict(model)
-    for name, module in taken:
-        state.update(module.state_dict(prefix=f"{name}."))
+    if taken is not None:
+        state.update(taken[1].state_dict(prefix=f"{taken[0]}."))
     if not state:
         raise UsageError(f"{type(model).__name__} has no inserted attention to save")
     weights.save_state_dict(state, Path(path), {"visattn": "attention"})
@@ -116,9 +117,12 @@ def load_attention(model: nn.Module, path: str | PathLike[str], *, head: bool = 
     model.load_state_dict(saved, strict=False)
 
 
-def _trained(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return the host's modules whose own parameters train, if others are frozen; buffers come along."""
-    own = [(name, m, list(m.parameters(recurse=False))) for name, m in modules(model).items()]
-    if all(p.requires_grad for _, _, parameters in own for p in parameters):
-        return []
-    return [(name, m) for name, m, parameters in own if any(p.requires_grad for p in parameters)]
+def _trained(model: nn.Module) -> tuple[str, nn.Module] | None:
+    """Return the one module that trains in a host frozen otherwise, if it is one."""
+    own = modules(model)
+    learns = {name: [p.requires_grad for p in m.parameters(recurse=False)] for name, m in own.items()}
+    if all(all(flags) for flags in learns.values()):
+        return None
+    paths = [name.split(".") for name, flags in learns.items() if any(flags)]
+    shared = ".".join(parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False)))
+    return (shared, own[shared]) if shared else None

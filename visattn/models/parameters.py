@@ -7,14 +7,13 @@ from typing import Any
 
 from timm.models._manipulate import group_with_matcher
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from visattn.attention._contract import AbstractAttention
 from visattn.insertion.state import head_of
 from visattn.insertion.wrapper import site_name
 from visattn.types import UsageError
 
-NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+NORMS = (nn.LayerNorm, nn.RMSNorm)  # those whose weights may have several axes; all others' are vectors
 STATISTICS = ("running_mean", "running_var")  # timm's EvoNorm keeps one without being torch's batch norm
 
 
@@ -104,8 +103,9 @@ def freeze_host(model: nn.Module, *, head: bool | str = True) -> None:
         module.requires_grad_(True)
     awake = _ids(m for module in learning for m in module.modules())
     for module in model.modules():
-        if id(module) not in awake and any(getattr(module, name, None) is not None for name in STATISTICS):
-            module.eval()
+        # its own buffers, its own flag: a wrapper answers for its host module, and holds blocks that learn
+        if id(module) not in awake and any(module._buffers.get(name) is not None for name in STATISTICS):
+            module.training = False
 
 
 def _blocks(model: nn.Module) -> list[AbstractAttention]:
