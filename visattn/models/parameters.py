@@ -51,7 +51,7 @@ def param_groups(
     """
     numbers = {"lr": lr, "weight_decay": weight_decay, "new_lr_mult": new_lr_mult, "layer_decay": layer_decay}
     for what, value in numbers.items():
-        if value is not None and value < 0:
+        if value is not None and not value >= 0:  # NaN too
             raise UsageError(f"{what} must be at least 0, got {value}")
     new = {id(p) for block in _blocks(model) for p in block.parameters()}
     still = _undecayed(model)
