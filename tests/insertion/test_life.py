@@ -157,7 +157,9 @@ def test_gradient_checkpointing_gives_the_same_gradients(host: str, block: str) 
 
 
 @pytest.mark.parametrize(
-    ("host", "at"), [("repvgg_a0", "stages"), ("repvit_m0_9", "stages.*.blocks.0.token_mixer")], ids=["in place", "fuse"]
+    ("host", "at"),
+    [("repvgg_a0", "stages"), ("repvit_m0_9", "stages.*.blocks.0.token_mixer")],
+    ids=["in place", "fuse"],
 )
 def test_reparameterised_hosts_keep_their_blocks(host: str, at: str) -> None:
     torch.manual_seed(0)

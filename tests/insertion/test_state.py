@@ -107,7 +107,7 @@ def one_block_more() -> nn.Module:
     ("build", "message"),
     [
         (other_classes, r"head\.weight is \(5, 16\), not \(7, 16\).*head=False leaves the model's head as it is"),
-        (one_block_more, "body.attention.se.fc1.bias is missing in the file.*in all"),
+        (one_block_more, "body.attention.se.excite.bias is missing in the file.*in all"),
         (Row("plain", "cbam").bare, "does not fit: body.attention.cbam.*is not in the model"),
     ],
     ids=["classes", "block", "bare"],

@@ -13,7 +13,12 @@ import visattn
 from visattn.attention._contract import AbstractAttention
 from visattn.models.create import create_model
 
-HOSTS = {"test_resnet": "fc", "test_efficientnet": "classifier", "convnext_atto": "head.fc", "torchvision:resnet18": "fc"}
+HOSTS = {
+    "test_resnet": "fc",
+    "test_efficientnet": "classifier",
+    "convnext_atto": "head.fc",
+    "torchvision:resnet18": "fc",
+}
 BLOCKS = ["cbam", "gc", "coordatt", "gct", {"pool": "additive"}]
 
 

@@ -18,7 +18,9 @@ FORMATS = ("onnx", "pt2")
 
 def run(args: Sequence[str]) -> int:
     """Export a checkpoint."""
-    parser = Parser("export", "write a checkpoint as one file that runs without visattn; classes and normalisation are in it")
+    parser = Parser(
+        "export", "write a checkpoint as one file that runs without visattn; classes and normalisation are in it"
+    )
     parser.add_argument("--checkpoint", required=True, help="a run folder or a .ckpt file")
     parser.add_argument("--format", default="onnx", help="onnx, or pt2: an archive of torch.export")
     parser.add_argument("--out", type=Path, default=None, help="the file to write; by default model.FORMAT")
