@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from visattn.maps.capture import capture
     from visattn.models.create import create_model
     from visattn.models.loading import load_weights
-    from visattn.models.parameters import param_groups
+    from visattn.models.parameters import freeze_host, param_groups
     from visattn.types import UsageError
 
 __version__ = "0.1.0"
@@ -30,6 +30,7 @@ _HOMES = {
     "capture": "maps.capture",
     "create_model": "models.create",
     "detach": "insertion.attend",
+    "freeze_host": "models.parameters",
     "load_attention": "insertion.state",
     "load_weights": "models.loading",
     "param_groups": "models.parameters",
@@ -47,6 +48,7 @@ __all__ = [
     "capture",
     "create_model",
     "detach",
+    "freeze_host",
     "load_attention",
     "load_weights",
     "param_groups",

@@ -29,7 +29,7 @@ BAD = [
     (["predict", "pictures", "--checkpoint", "nowhere"], "checkpoint 'nowhere' does not exist"),
     (["predict", "pictures"], "--checkpoint"),
     (["maps", "pictures", "--checkpoint", "nowhere"], "checkpoint 'nowhere' does not exist"),
-    (["export", "--checkpoint", "x", "--format", "tflite"], "valid: onnx"),
+    (["export", "--checkpoint", "x", "--format", "tflite"], "valid: onnx, pt2"),
     (["sites", "resnet1818"], "did you mean 'resnet18'"),
     (["bench", "everything"], "valid: blocks, model"),
     (["report", "nowhere"], "nowhere"),

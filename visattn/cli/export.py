@@ -1,4 +1,4 @@
-"""``visattn export``: a checkpoint as ONNX, checked in onnxruntime."""
+"""``visattn export``: a checkpoint as ONNX or a torch.export archive, checked against the network."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from visattn.types import unknown
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMATS = ("onnx",)
+FORMATS = ("onnx", "pt2")
 
 
 def run(args: Sequence[str]) -> int:
     """Export a checkpoint."""
-    parser = Parser("export", "write a checkpoint as ONNX, with its classes and normalisation in the file")
+    parser = Parser(
+        "export", "write a checkpoint as one file that runs without visattn; classes and normalisation are in it"
+    )
     parser.add_argument("--checkpoint", required=True, help="a run folder or a .ckpt file")
-    parser.add_argument("--format", default="onnx", help="onnx")
-    parser.add_argument("--out", type=Path, default=Path("model.onnx"), help="the file to write")
+    parser.add_argument("--format", default="onnx", help="onnx, or pt2: an archive of torch.export")
+    parser.add_argument("--out", type=Path, default=None, help="the file to write; by default model.FORMAT")
     parser.add_argument("--with-maps", action="store_true", help="give every attention map as a named output")
     options = parser.parse_args(args)
     if options.format not in FORMATS:
         raise unknown("format", options.format, FORMATS)
-    from visattn.export.onnx import export_onnx
+    from visattn.export import export_onnx, export_program
     from visattn.tasks.restore import restore
 
     restored = restore(options.checkpoint)
@@ -38,9 +40,9 @@ def run(args: Sequence[str]) -> int:
         "mean": json.dumps([round(v, 6) for v in mean]),
         "std": json.dumps([round(v, 6) for v in std]),
     }
-    difference = export_onnx(
-        task.network, options.out, restored.image_size, metadata=metadata, with_maps=options.with_maps
-    )
-    size = options.out.stat().st_size / 2**20
-    print(f"{options.out}: {size:.1f} MB; onnxruntime differs from torch by at most {difference:.1e}")
+    out = options.out or Path(f"model.{options.format}")
+    write, reader = {"onnx": (export_onnx, "onnxruntime"), "pt2": (export_program, "the archive")}[options.format]
+    difference = write(task.network, out, restored.image_size, metadata=metadata, with_maps=options.with_maps)
+    size = out.stat().st_size / 2**20
+    print(f"{out}: {size:.1f} MB; {reader} differs from torch by at most {difference:.1e}")
     return 0

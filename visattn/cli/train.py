@@ -23,6 +23,7 @@ from visattn.callbacks.test_report import TestReport
 from visattn.cli.configs import find_config
 from visattn.cli.reword import reword
 from visattn.insertion.spec import label, parse
+from visattn.insertion.state import save_attention
 from visattn.tasks.restore import newest_checkpoint
 from visattn.types import UsageError, unknown
 
@@ -130,6 +131,8 @@ def _fit(cli: RunCLI, folder: Path, resume: Path | None) -> int:
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
     if cli.trainer.interrupted:
         raise KeyboardInterrupt
+    if cli.config.model.init_args.get("train") == "attention" and cli.trainer.is_global_zero:
+        save_attention(cli.model.network, folder / "attention.safetensors")
     if cli.config.test_after:
         cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
         if cli.trainer.is_global_zero:

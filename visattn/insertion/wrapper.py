@@ -76,7 +76,13 @@ class Attended(nn.Module):
         except AttributeError:
             if name == BASE or name in MERGING:
                 raise
-            return getattr(self.base, name)
+            found = getattr(self.base, name)
+            # timm's reparameterize_model puts what fuse() returns in this wrapper's place
+            return self._fuse if name == "fuse" else found
+
+    def _fuse(self) -> Attended:
+        self.add_module(BASE, self.base.fuse())  # type: ignore[operator]
+        return self
 
 
 class AttendedContainer(Attended):

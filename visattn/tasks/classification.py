@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Literal, Self, cast
 
 import lightning as L
 import torch
@@ -16,10 +16,11 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from visattn.models.create import create_model, normalisation
-from visattn.models.parameters import param_groups
-from visattn.types import AttentionSpec, ClassificationBatch, Init, UsageError
+from visattn.models.parameters import freeze_host, param_groups
+from visattn.types import AttentionSpec, ClassificationBatch, Init, UsageError, unknown
 
 OPTIMIZER = {"opt": "adamw", "lr": 1e-3, "weight_decay": 0.05}
+TRAINS = ("all", "attention")
 SCHEDULE = {"sched": "cosine", "warmup_epochs": 1, "warmup_lr": 1e-5, "min_lr": 1e-6}
 
 
@@ -39,6 +40,7 @@ class ClassificationTask(L.LightningModule):
         host: keywords of the host's constructor, such as ``{"drop_path_rate": 0.1}``.
         optimizer: keywords of timm's ``create_optimizer_v2``.
         schedule: keywords of timm's ``create_scheduler_v2``; epochs are the trainer's.
+        train: ``all``, or ``attention``: the host is frozen, its norms too; blocks and the head learn.
         layer_decay: multiplies the learning rate for each layer further from the head.
         attention_lr: multiplies the learning rate of inserted blocks.
         label_smoothing: share of the target spread over all classes.
@@ -48,7 +50,7 @@ class ClassificationTask(L.LightningModule):
         compile: compile the network with ``torch.compile``.
 
     Raises:
-        UsageError: an unknown backbone, block, place, keyword, optimiser or schedule.
+        UsageError: an unknown backbone, block, place, keyword, optimiser or schedule, or another ``train``.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class ClassificationTask(L.LightningModule):
         host: dict[str, Any] | None = None,
         optimizer: dict[str, Any] | None = None,
         schedule: dict[str, Any] | None = None,
+        train: Literal["all", "attention"] = "all",
         layer_decay: float | None = None,
         attention_lr: float = 1.0,
         label_smoothing: float = 0.0,
@@ -74,12 +77,16 @@ class ClassificationTask(L.LightningModule):
         compile: bool = False,  # noqa: A002 - the word of torch and of every trainer
     ) -> None:
         super().__init__()
+        if train not in TRAINS:
+            raise unknown("value of train", train, TRAINS)
         self.save_hyperparameters()
         self.class_names = [str(name) for name in class_names or []] or ["0", "1"]
         classes = len(self.class_names)
         start = {"pretrained": pretrained, "weights": weights, "rename": rename}
         insert = {"attention": attention, "attention_init": attention_init, "pool": pool}
         self.network = create_model(backbone, num_classes=classes, **start, **insert, **(host or {}))  # type: ignore[arg-type]
+        self.trains = train
+        self.train()  # freezes, before an optimiser or DDP asks what learns
         mean, std = normalisation(self.network)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
@@ -98,6 +105,13 @@ class ClassificationTask(L.LightningModule):
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if compile:
             self.network.compile()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; the norms of a frozen host stay in eval mode, whoever calls it and when."""
+        super().train(mode)
+        if mode and self.trains == "attention":
+            freeze_host(self.network)
+        return self
 
     def normalise(self, images: Tensor) -> Tensor:
         """Return uint8 images ``(N, 3, H, W)`` as the floats that the host was made for."""
