@@ -96,6 +96,18 @@ def test_traced_by_fx_and_exported(row: Row) -> None:
         close(program(torch.cat([IMAGES, IMAGES])), model(torch.cat([IMAGES, IMAGES])))
 
 
+def test_a_block_named_like_a_keyword_is_traced_and_exported() -> None:
+    row = Row("plain", "nonlocal")
+    model = row.attended()
+    visattn.attend(model, "nonlocal", at="body", add=True)
+    keys = {"norm.attention.nonlocal_1", "body.attention.nonlocal_1", "body.attention.nonlocal_2"}
+    assert {".".join(key.split(".")[:3]) for key in visattn.attention_state_dict(model)} == keys
+    wanted = model(IMAGES)
+    assert torch.equal(torch.fx.symbolic_trace(model)(IMAGES), wanted)
+    close(torch.export.export(model, (IMAGES,)).module()(IMAGES), wanted)
+    assert visattn.detach(model, block="nonlocal") == ["norm/nonlocal_1", "body/nonlocal_1", "body/nonlocal_2"]
+
+
 @few_rows
 @pytest.mark.slow
 def test_compiled_as_one_graph_with_gradients(row: Row) -> None:

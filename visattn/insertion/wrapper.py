@@ -6,6 +6,7 @@ wrapper keeps both, and its state dict is transparent: the host's keys stay what
 
 from __future__ import annotations
 
+from keyword import iskeyword
 from typing import Any, cast
 
 import torch
@@ -17,12 +18,15 @@ from visattn.ops import mix
 # The one prefix that torch.distributed.checkpoint strips from the names it saves.
 BASE = "_checkpoint_wrapped_module"
 ATTENTION = "attention"
+# timm.utils.reparameterize_model replaces a module that has one of these by what it returns: blocks would be lost.
+# Without them it goes on to the wrapped module, and a parent that would merge a wrapped child stops.
+MERGING = frozenset({"fuse", "reparameterize", "switch_to_deploy"})
 
 
 class Attended(nn.Module):
     """A host's module with blocks: keys ``<site>.<host key>`` and ``<site>.attention.<block>.<parameter>``.
 
-    Attributes that it lacks are looked up in the host's module.
+    Attributes that it lacks are looked up in the host's module, save those that would merge it with others.
     """
 
     def __init__(self, base: nn.Module) -> None:
@@ -52,9 +56,12 @@ class Attended(nn.Module):
         return y
 
     def insert(self, name: str, block: AbstractAttention, *, before: bool) -> str:
-        """Add ``block`` behind those that are here and return its key, ``name`` or ``name_2`` ..."""
-        key, count = name, 1
-        while key in self.attention:
+        """Add ``block`` behind those that are here and return its key, ``name`` or ``name_2`` ...
+
+        The first ``nonlocal`` is ``nonlocal_1``: FX writes keys into code (pytorch/pytorch#188538).
+        """
+        key, count = name, 0 if iskeyword(name) else 1
+        while key in self.attention or iskeyword(key):
             count += 1
             key = f"{name}_{count}"
         self.attention[key] = block
@@ -71,15 +78,9 @@ class Attended(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if name == BASE:
+            if name == BASE or name in MERGING:
                 raise
-            found = getattr(self.base, name)
-            # timm's reparameterize_model puts what fuse() returns in this wrapper's place
-            return self._fuse if name == "fuse" else found
-
-    def _fuse(self) -> Attended:
-        self.add_module(BASE, self.base.fuse())  # type: ignore[operator]
-        return self
+            return getattr(self.base, name)
 
 
 def _strip_base(module: nn.Module, state: dict[str, Any], prefix: str, local_metadata: dict[str, Any]) -> None:
