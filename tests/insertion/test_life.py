@@ -183,6 +183,13 @@ def test_reparameterised_hosts_keep_their_blocks(host: str, at: str) -> None:
     close(fused(IMAGES), model(IMAGES))
 
 
+def test_a_module_that_would_merge_an_attended_child_stops() -> None:
+    model = timm.create_model("repvit_m0_9", num_classes=3).eval()
+    visattn.attend(model, "eca", at="stages.0.blocks.0.token_mixer.conv")
+    with pytest.raises(AttributeError, match="fuse"):
+        reparameterize_model(model)
+
+
 @every_row
 def test_convolutions_and_norms_fuse_around_blocks(row: Row) -> None:
     from torch.fx.experimental.optimization import fuse
