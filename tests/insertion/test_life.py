@@ -183,9 +183,26 @@ def test_reparameterised_hosts_keep_their_blocks(host: str, at: str) -> None:
     close(fused(IMAGES), model(IMAGES))
 
 
+class Merging(nn.Module):
+    """A convolution that merges, and by way of it the module around it, as RepViT's do."""
+
+    def __init__(self, inner: nn.Module | None = None) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(3, 3, 3) if inner is None else inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)
+
+    def fuse(self) -> nn.Module:
+        return self.inner.fuse() if isinstance(self.inner, Merging | Attended) else self.inner
+
+
 def test_a_module_that_would_merge_an_attended_child_stops() -> None:
-    model = timm.create_model("repvit_m0_9", num_classes=3).eval()
-    visattn.attend(model, "eca", at="stages.0.blocks.0.token_mixer.conv")
+    model = nn.Sequential(Merging(Merging()))
+    visattn.attend(model, "eca", at="0")
+    assert blocks(reparameterize_model(model)) == 1
+    visattn.detach(model)
+    visattn.attend(model, "eca", at="0.inner")
     with pytest.raises(AttributeError, match="fuse"):
         reparameterize_model(model)
 
