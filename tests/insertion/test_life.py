@@ -96,6 +96,18 @@ def test_traced_by_fx_and_exported(row: Row) -> None:
         close(program(torch.cat([IMAGES, IMAGES])), model(torch.cat([IMAGES, IMAGES])))
 
 
+def test_a_block_named_like_a_keyword_is_traced_and_exported() -> None:
+    row = Row("plain", "nonlocal")
+    model = row.attended()
+    visattn.attend(model, "nonlocal", at="body", add=True)
+    keys = {"norm.attention.nonlocal_1", "body.attention.nonlocal_1", "body.attention.nonlocal_2"}
+    assert {".".join(key.split(".")[:3]) for key in visattn.attention_state_dict(model)} == keys
+    wanted = model(IMAGES)
+    assert torch.equal(torch.fx.symbolic_trace(model)(IMAGES), wanted)
+    close(torch.export.export(model, (IMAGES,)).module()(IMAGES), wanted)
+    assert visattn.detach(model, block="nonlocal") == ["norm/nonlocal_1", "body/nonlocal_1", "body/nonlocal_2"]
+
+
 @few_rows
 @pytest.mark.slow
 def test_compiled_as_one_graph_with_gradients(row: Row) -> None:
@@ -169,6 +181,30 @@ def test_reparameterised_hosts_keep_their_blocks(host: str, at: str) -> None:
     assert blocks(fused) == blocks(model) > 0
     assert len(list(fused.parameters())) < len(list(model.parameters()))
     close(fused(IMAGES), model(IMAGES))
+
+
+class Merging(nn.Module):
+    """A convolution that merges, and by way of it the module around it, as RepViT's do."""
+
+    def __init__(self, inner: nn.Module | None = None) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(3, 3, 3) if inner is None else inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)
+
+    def fuse(self) -> nn.Module:
+        return self.inner.fuse() if isinstance(self.inner, Merging | Attended) else self.inner
+
+
+def test_a_module_that_would_merge_an_attended_child_stops() -> None:
+    model = nn.Sequential(Merging(Merging()))
+    visattn.attend(model, "eca", at="0")
+    assert blocks(reparameterize_model(model)) == 1
+    visattn.detach(model)
+    visattn.attend(model, "eca", at="0.inner")
+    with pytest.raises(AttributeError, match="fuse"):
+        reparameterize_model(model)
 
 
 @every_row

@@ -87,6 +87,8 @@ def test_a_file_of_a_wrapped_model_fits_the_model_itself(tmp_path: Path) -> None
     with torch.no_grad():
         model.norm.attention["cbam"].strength.fill_(3.0)
     visattn.save_attention(nn.ModuleDict({"network": model}), tmp_path / "a.safetensors")
+    with safe_open(tmp_path / "a.safetensors", "pt") as file:
+        assert set(file.keys()) == {f"network.{key}" for key in visattn.attention_state_dict(model)}
     visattn.load_attention(fresh, tmp_path / "a.safetensors")
     assert torch.equal(fresh(IMAGES), model(IMAGES))
 

@@ -54,8 +54,8 @@ class Graph(nn.Module):
             with torch.no_grad():
                 expected = self(batch)
             for a, b in zip(expected, found(batch), strict=True):
-                a, b = a.float().cpu(), b.float().cpu()
-                gap = ((a - b).abs().max() / a.abs().max().clamp(min=1.0)).item()
+                wanted = a.float().cpu()
+                gap = ((wanted - b.float().cpu()).abs().max() / wanted.abs().max().clamp(min=1.0)).item()
                 worst = gap if gap != gap else max(worst, gap)
         return worst
 

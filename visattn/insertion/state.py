@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import takewhile
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -54,8 +55,9 @@ def head_of(model: nn.Module, head: bool | str = True) -> tuple[str, nn.Module] 
         if head not in own:
             raise unknown(f"head of {type(model).__name__}", head, [name for name, _ in model.named_children()])
         return head, own[head]
-    if hasattr(model, "get_classifier"):
-        top = model.get_classifier()
+    classifier: Any = getattr(model, "get_classifier", None)
+    if classifier is not None:
+        top = classifier()
     else:
         top = next((child for name in HEADS if (child := getattr(model, name, None)) is not None), None)
     layers = [m for m in top.modules() if isinstance(m, nn.Linear | nn.Conv2d)] if isinstance(top, nn.Module) else []

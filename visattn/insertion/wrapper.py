@@ -6,6 +6,7 @@ wrapper keeps both, and its state dict is transparent: the host's keys stay what
 
 from __future__ import annotations
 
+from keyword import iskeyword
 from typing import Any, cast
 
 import torch
@@ -55,9 +56,12 @@ class Attended(nn.Module):
         return y
 
     def insert(self, name: str, block: AbstractAttention, *, before: bool) -> str:
-        """Add ``block`` behind those that are here and return its key, ``name`` or ``name_2`` ..."""
-        key, count = name, 1
-        while key in self.attention:
+        """Add ``block`` behind those that are here and return its key, ``name`` or ``name_2`` ...
+
+        The first ``nonlocal`` is ``nonlocal_1``: FX writes keys into code (pytorch/pytorch#188538).
+        """
+        key, count = name, 0 if iskeyword(name) else 1
+        while key in self.attention or iskeyword(key):
             count += 1
             key = f"{name}_{count}"
         self.attention[key] = block
@@ -76,13 +80,7 @@ class Attended(nn.Module):
         except AttributeError:
             if name == BASE or name in MERGING:
                 raise
-            found = getattr(self.base, name)
-            # timm's reparameterize_model puts what fuse() returns in this wrapper's place
-            return self._fuse if name == "fuse" else found
-
-    def _fuse(self) -> Attended:
-        self.add_module(BASE, self.base.fuse())  # type: ignore[operator]
-        return self
+            return getattr(self.base, name)
 
 
 class AttendedContainer(Attended):
