@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visattn.callbacks.epoch_table import read_rows
+from visattn.tasks.tables import read_rows
 
 pytestmark = pytest.mark.slow
 

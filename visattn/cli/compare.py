@@ -162,6 +162,6 @@ def _last_words(log: Path) -> str:
 
 
 def _write(path: Path, value: Any) -> None:
-    from visattn.compare.measure import write_json
+    from visattn.tasks.tables import write_json
 
     write_json(path, value)

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from visattn.compare.measure import write_json
 from visattn.compare.plan import Cell, Plan
 from visattn.maps import score
 from visattn.maps.capture import capture, map_keys
@@ -21,6 +20,7 @@ from visattn.maps.draw import draw
 from visattn.maps.gradcam import grad_cam
 from visattn.maps.render import overlay, plain, save_jpeg
 from visattn.tasks.restore import restore, restore_data
+from visattn.tasks.tables import write_json
 
 PICTURES = 8
 SCORED = 128  # pictures that the scores are taken over

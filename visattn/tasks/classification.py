@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, cast
 
-import lightning as L
 import torch
 from timm.data.mixup import Mixup
 from timm.loss import SoftTargetCrossEntropy
-from timm.optim import create_optimizer_v2
-from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from visattn.models.create import create_model, normalisation
-from visattn.models.parameters import param_groups
-from visattn.types import AttentionSpec, ClassificationBatch, Init, UsageError
-
-OPTIMIZER = {"opt": "adamw", "lr": 1e-3, "weight_decay": 0.05}
-SCHEDULE = {"sched": "cosine", "warmup_epochs": 1, "warmup_lr": 1e-5, "min_lr": 1e-6}
+from visattn.tasks.task import AbstractTask, Metric, Results
+from visattn.types import AttentionSpec, ClassificationBatch, Init
 
 
-class ClassificationTask(L.LightningModule):
+class ClassificationTask(AbstractTask):
     """Train a host, with or without attention, to name what a picture shows.
 
     Args:
@@ -51,6 +47,10 @@ class ClassificationTask(L.LightningModule):
         UsageError: an unknown backbone, block, place, keyword, optimiser or schedule.
     """
 
+    kind = "classification"
+    metric = Metric("top1", "top-1", "accuracy")
+    spoken: ClassVar[dict[str, str]] = {"top1": "top-1"}
+
     def __init__(
         self,
         backbone: str = "resnet18",
@@ -73,9 +73,9 @@ class ClassificationTask(L.LightningModule):
         channels_last: bool = False,
         compile: bool = False,  # noqa: A002 - the word of torch and of every trainer
     ) -> None:
-        super().__init__()
+        training = {"optimizer": optimizer, "schedule": schedule, "layer_decay": layer_decay}
+        super().__init__(class_names, attention_lr=attention_lr, **training)  # type: ignore[arg-type]
         self.save_hyperparameters()
-        self.class_names = [str(name) for name in class_names or []] or ["0", "1"]
         classes = len(self.class_names)
         start = {"pretrained": pretrained, "weights": weights, "rename": rename}
         insert = {"attention": attention, "attention_init": attention_init, "pool": pool}
@@ -83,9 +83,6 @@ class ClassificationTask(L.LightningModule):
         mean, std = normalisation(self.network)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
-        self.optimizer = {**OPTIMIZER, **(optimizer or {})}
-        self.schedule = {**SCHEDULE, **(schedule or {})}
-        self.layer_decay, self.attention_lr = layer_decay, attention_lr
         self.label_smoothing = label_smoothing
         self.mix: Mixup | None = None
         if mixup or cutmix:
@@ -140,35 +137,28 @@ class ClassificationTask(L.LightningModule):
         """Log the test scores."""
         self._log_scores("test")
 
-    def configure_optimizers(self) -> Any:
-        """Return timm's optimiser and schedule, stepped once an update."""
-        keywords = dict(self.optimizer)
-        groups = param_groups(
-            self.network,
-            weight_decay=keywords.pop("weight_decay"),
-            new_lr_mult=self.attention_lr,
-            layer_decay=self.layer_decay,
-        )
-        updates = max(1, int(self.trainer.estimated_stepping_batches) // max(1, self.trainer.max_epochs or 1))
-        try:
-            optimizer = create_optimizer_v2(groups, **keywords)
-            schedule, _ = create_scheduler_v2(
-                optimizer,
-                num_epochs=self.trainer.max_epochs or 1,
-                step_on_epochs=False,
-                updates_per_epoch=updates,
-                **self.schedule,
-            )
-        except (TypeError, ValueError, AssertionError) as error:
-            raise UsageError(f"optimizer {self.optimizer} with schedule {self.schedule}: {error}") from error
-        if schedule is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    def picture_size(self, data: Mapping[str, Any]) -> int:
+        """Return the side of the pictures that the data yields."""
+        return int(data.get("image_size", 224))
 
-    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:  # type: ignore[override]
-        """Set the rates for the next update."""
-        del metric
-        scheduler.step_update(num_updates=self.global_step)
+    def costed(self) -> nn.Module:
+        """Return the network itself."""
+        return self.network
+
+    def write_results(self, run: Path, outputs: Sequence[dict[str, Tensor]], dataset: Any) -> Results:
+        """Write every prediction, the confusion matrix and the calibration."""
+        from visattn.tasks.classification_results import write_classes
+
+        return write_classes(run, outputs, dataset.names, self.class_names)
+
+    @classmethod
+    def summary(cls, result: Mapping[str, Any]) -> str:
+        """Return the scores in a line."""
+        scores = {name.removeprefix("test/"): value for name, value in result["metrics"].items()}
+        line = f"test top-1 {100 * scores['top1']:.2f} %"
+        if "top5" in scores:
+            line += f", top-5 {100 * scores['top5']:.2f} %"
+        return f"{line}, loss {scores['loss']:.4f}, calibration error {scores['ece']:.4f}"
 
     def _score(self, split: str, batch: ClassificationBatch) -> Tensor:
         logits = self(batch.images).float()
