@@ -49,3 +49,11 @@ class ClassificationBatch(NamedTuple):
     images: Tensor  # (N, 3, H, W), uint8, 0 to 255
     labels: Tensor  # (N,), int64
     indices: Tensor  # (N,), int64: each sample's place in its dataset
+
+
+class DetectionBatch(NamedTuple):
+    """What a detection data module yields; resizing and normalising are left to the detector."""
+
+    images: list[Tensor]  # each (3, H, W), uint8, 0 to 255; sizes may differ
+    targets: list[dict[str, Tensor]]  # boxes (n, 4) float32, xyxy in pixels of its image; labels (n,) int64; n may be 0
+    indices: Tensor  # (N,), int64: each sample's place in its dataset
