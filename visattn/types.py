@@ -43,6 +43,14 @@ def unknown(what: str, value: object, choices: Iterable[object]) -> UsageError:
     return UsageError(f"unknown {what} '{value}';{hint} valid: {shown or 'none'}")
 
 
+class Frames(NamedTuple):
+    """Where the pictures of a padded batch lie in it: each is scaled and stands at the upper left corner."""
+
+    padded: tuple[int, int]  # height and width of the batch
+    scaled: list[tuple[int, int]]  # of each picture inside the batch
+    pictures: list[tuple[int, int]]  # of each picture as it was given
+
+
 class ClassificationBatch(NamedTuple):
     """What a classification data module yields; normalising is left to the device."""
 

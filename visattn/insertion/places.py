@@ -31,6 +31,10 @@ FAMILIES = {
 }
 
 
+# torchvision's pyramid, told by name: importing torchvision.ops here would cost every `import visattn` a second.
+PYRAMID, PYRAMID_OUTPUTS = "FeaturePyramidNetwork", "layer_blocks"
+
+
 class Place(NamedTuple):
     """A module of the host at which a block may stand."""
 
@@ -88,14 +92,16 @@ def _resolve(host: nn.Module, probe: Probe, at: At, block: type[AbstractAttentio
 
 
 def _named(host: nn.Module, probe: Probe, at: str) -> list[Place]:
-    words: dict[str, Callable[[nn.Module, Probe], list[Place]]] = {"residual": residual, "stages": stages, "pool": pool}
+    words: dict[str, Callable[[nn.Module, Probe], list[Place]]] = {
+        "residual": residual, "stages": stages, "pool": pool, "fpn": fpn,
+    }  # fmt: skip
     if at in words:
         found = words[at](host, probe)
+        if not found and at == "fpn":
+            raise UsageError(f"at='fpn' finds no pyramid in {type(host).__name__}: it is a detector's; valid: {FORMS}")
         if not found:
             raise UsageError(f"at={at!r} finds no place in {type(host).__name__}; valid: {FORMS}")
         return found
-    if at == "fpn":
-        raise UsageError(f"at='fpn' finds no pyramid in {type(host).__name__}: it is a detector's; valid: {FORMS}")
     if at.startswith("stage:"):
         by_stage = {probe.stage(place.name): place for place in stages(host, probe, first=0)}
         number = at.removeprefix("stage:")
@@ -154,6 +160,15 @@ def pool(host: nn.Module, probe: Probe) -> list[Place]:
             if moving and y[:2] == x[:2] and all(axis == 1 for axis in y[2:]):
                 found.append((seen.order, name))
     return [Place(max(found)[1], "pool")] if found else []
+
+
+def fpn(host: nn.Module, probe: Probe) -> list[Place]:
+    """The last module of each output convolution of a pyramid (torchvision's), finest level first."""
+    del probe
+    own = modules(host)
+    outputs = [f"{name}.{PYRAMID_OUTPUTS}" for name in own if type(own[name]).__name__ == PYRAMID]
+    found = [f"{output}.{child}" for output in outputs for child, _ in own[output].named_children()]
+    return [Place(child_of(name, own[name]) if is_container(own[name]) else name, "fpn") for name in found]
 
 
 def matching(host: nn.Module, pattern: str) -> list[Place]:

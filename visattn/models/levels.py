@@ -1,0 +1,124 @@
+"""The maps of a host that a pyramid can stand on, found by their strides; and what of the host it never needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from visattn.attention._contract import AbstractAttention
+from visattn.heads.pyramid import Level, features
+from visattn.insertion import places
+from visattn.insertion.probe import Probe, probe
+from visattn.insertion.wrapper import site_name
+from visattn.maps.capture import evaluating
+from visattn.types import UsageError
+
+NEEDED = (8, 16, 32)
+WORKS = "CNNs whose maps are (N, C, H, W) at strides 8, 16 and 32, such as resnet18, convnext_tiny, efficientnet_b0"
+
+
+def find_levels(host: nn.Module, finest: int) -> list[Level]:
+    """Return the last place of ``host`` at each stride from ``finest`` (4, or 8 where it has no 4) to 32.
+
+    The places are those of ``at="stages"``. Strides are measured, never told from an index: dla34 and
+    the VGGs count theirs from another start.
+
+    Raises:
+        UsageError: the host has no such maps, with the reason.
+
+    Example:
+        >>> import timm
+        >>> [(level.name, level.stride) for level in find_levels(timm.create_model("test_resnet"), 8)]
+        [('layer2.0', 8), ('layer3.0', 16), ('layer4.0', 32)]
+    """
+    try:
+        record = probe(host)
+    except UsageError as error:
+        raise _refusal(host, str(error).split("; pass example=")[0]) from error
+    last = _channels_last(host, record)
+    if last:
+        raise _refusal(host, f"the channels of '{last}' are its last axis")
+    levels = {}
+    for place in places.stages(host, record, first=0):
+        stage, shapes = record.stage(place.name), record.seen[place.name].outputs
+        small, large = shapes[0], shapes[-1]
+        assert stage is not None and small is not None and large is not None  # a place of a stage is a map
+        stride = 2 ** (stage + 1)
+        exact = large[2] * stride == record.height
+        if finest <= stride <= NEEDED[-1]:
+            if not exact:
+                found = f"'{place.name}' is {large[2]} high for {record.height} pixels, which is no whole stride"
+                raise _refusal(host, f"{found}: it pads less than it cuts")
+            levels[stride] = Level(place.name, stride, large[1])
+    missing = [stride for stride in NEEDED if stride not in levels]
+    if missing:
+        have = ", ".join(map(str, sorted(levels))) or "none"
+        raise _refusal(host, f"its maps have strides {have} and lack {', '.join(map(str, missing))}")
+    return [levels[stride] for stride in sorted(levels)]
+
+
+def _refusal(host: nn.Module, reason: str) -> UsageError:
+    return UsageError(f"{type(host).__name__} cannot carry a detector: {reason}; valid: {WORKS}")
+
+
+def _channels_last(host: nn.Module, record: Probe) -> str | None:
+    """Name a place of timm's that returns ``(N, H, W, C)``: modules inside it may look like maps and are none."""
+    info: Any = getattr(host, "feature_info", None)
+    for item in getattr(info, "info", info) or []:
+        seen = record.seen.get(str(item.get("module")) if isinstance(item, dict) else "")
+        if seen is not None and seen.outputs[0] is not None and seen.outputs[-1] is not None:
+            small, large = seen.outputs[0], seen.outputs[-1]
+            if len(small) == 4 and small[3] == large[3] and small[1] != large[1]:
+                return str(item["module"])
+    return None
+
+
+def prune(host: nn.Module, levels: Sequence[Level]) -> list[str]:
+    """Replace what no level depends on by ``nn.Identity`` and return its names: the classifier, later layers.
+
+    Without that its parameters would get no gradient, and distributed training would stop. The keys
+    of what is gone are ignored when a state dict is loaded, so that a classifier's checkpoint fits, strictly.
+
+    Raises:
+        UsageError: an attention block stands there, where it would never run.
+    """
+    used = _used(host, levels)
+    gone: list[str] = []
+    for path, module in list(host.named_modules()):
+        parameters = list(module.parameters())
+        inside = any(path.startswith(f"{name}.") for name in gone)
+        if path and parameters and not inside and not any(id(p) in used for p in parameters):
+            gone.append(path)
+    for path in gone:
+        if any(isinstance(m, AbstractAttention) for m in host.get_submodule(path).modules()):
+            raise UsageError(
+                f"site {site_name(path)} has attention and lies behind the last map that a detector uses, "
+                f"'{levels[-1].name}'; name places up to it"
+            )
+    for path in gone:
+        parent, _, name = path.rpartition(".")
+        host.get_submodule(parent)._modules[name] = nn.Identity()
+    host.register_load_state_dict_pre_hook(partial(_forget, tuple(f"{path}." for path in gone)))
+    return gone
+
+
+def _used(host: nn.Module, levels: Sequence[Level]) -> set[int]:
+    """Return the ids of the parameters that some level depends on."""
+    parameters = [p for p in host.parameters() if p.requires_grad]
+    like = parameters[0]
+    generator = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng(devices=[]), evaluating(host), torch.enable_grad():
+        images = torch.randn(1, 3, 64, 96, generator=generator).to(like)
+        total = torch.stack([x.sum() for x in features(host, [level.name for level in levels], images)]).sum()
+        gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+    return {id(p) for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
+
+
+def _forget(gone: tuple[str, ...], module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    del module
+    for key in [key for key in state if key.startswith(tuple(f"{prefix}{name}" for name in gone))]:
+        del state[key]
