@@ -148,11 +148,11 @@ def _score(cli: RunCLI, command: str) -> int:
     Path(cli.config.out).mkdir(parents=True, exist_ok=True)
     call = getattr(cli.trainer, command)
     scores = call(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
-    if cli.trainer.is_global_zero:
+    if cli.trainer.is_global_zero and command == "test":
+        _say_result(cli, Path(cli.config.out))
+    elif cli.trainer.is_global_zero:
         for name, value in scores[0].items():
             print(f"{name:<14} {value:.4f}")
-        if command == "test":
-            _say_result(cli, Path(cli.config.out))
     return 0
 
 
@@ -177,7 +177,8 @@ def _announce(cli: RunCLI, folder: Path, checkpoint: Path | None) -> None:
 
 def _say_result(cli: RunCLI, folder: Path) -> None:
     result = json.loads((folder / "result.json").read_text())
-    print(f"{cli.model.summary(result)}; see {folder}", flush=True)
+    text = cli.model.summary(result)
+    print(text, f"see {folder}", sep="\n" if "\n" in text else "; ", flush=True)
 
 
 def _take_resume(args: list[str]) -> tuple[list[str], Path | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import torch
@@ -37,14 +38,15 @@ def write_classes(run: Path, outputs: Sequence[dict[str, Tensor]], files: Sequen
     return Results({"test/ece": ece}, _per_class(matrix, names), {})
 
 
-def confusion_picture(matrix: Tensor, names: list[str]) -> Figure:
+def confusion_picture(counts: Any, names: Sequence[str], what: str = "pictures") -> Figure:
     """Draw a confusion matrix ``(classes, classes)`` of counts, rows true, as shares of each row."""
+    matrix = torch.as_tensor(counts)
     shares = matrix.float() / matrix.sum(1, keepdim=True).clamp(min=1)
     side = min(14.0, 2.5 + 0.42 * len(names))
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="predicted", ylabel="true", title=f"confusion, {int(matrix.sum())} pictures")
+    axes.set(xlabel="predicted", ylabel="true", title=f"confusion, {int(matrix.sum())} {what}")
     if len(names) <= 40:
         axes.set_xticks(range(len(names)), names, rotation=90)
         axes.set_yticks(range(len(names)), names)
