@@ -110,7 +110,7 @@ class ClutterData(AbstractPicturesModule):
         torch.Size([10, 3, 64, 64])
         >>> data = ClutterData("detection", train=64, val=10, test=10, transforms=[])
         >>> next(iter(data.val_dataloader())).targets[0]["boxes"].shape
-        torch.Size([2, 4])
+        torch.Size([3, 4])
     """
 
     def __init__(
