@@ -27,7 +27,7 @@ class Objects(NamedTuple):
 
     def at(self, places: NDArray[np.int64] | NDArray[np.bool_]) -> Objects:
         """Return the objects at ``places``."""
-        return Objects(*(column[places] for column in self))
+        return Objects(self.boxes[places], self.labels[places], self.iscrowd[places], self.area[places])
 
     @classmethod
     def of(cls, boxes: object, labels: object) -> Objects:

@@ -110,7 +110,7 @@ class ClutterData(AbstractPicturesModule):
         torch.Size([10, 3, 64, 64])
         >>> data = ClutterData("detection", train=64, val=10, test=10, transforms=[])
         >>> next(iter(data.val_dataloader())).targets[0]["boxes"].shape
-        torch.Size([2, 4])
+        torch.Size([3, 4])
     """
 
     def __init__(
@@ -151,6 +151,7 @@ class ClutterData(AbstractPicturesModule):
         self.save_hyperparameters(ignore=["least", "counts", "size", "split", "count"])
         self.image_size = image_size
         self.class_names = [str(digit) for digit in range(10)]
+        self.category_ids = list(range(1, 11))  # as in VocData: what COCO's json calls the classes
         self._counts = counts
         self._maker = SceneMaker(image_size, data_seed)
 
