@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ class AbstractDetector(nn.Module):
     """
 
     backbone: Pyramid
+    transform: Resize
     num_classes: int  # of objects, without a background
     background: int  # 1 where label 0 is torchvision's background, else 0
 
@@ -38,7 +39,7 @@ class AbstractDetector(nn.Module):
         shared = {"num_classes": classes, "image_mean": list(settings.mean), "image_std": list(settings.std)}
         super().__init__(backbone=backbone, **{**shared, **own})
         self.num_classes = settings.num_classes
-        self.transform = Resize.like(cast("Any", self.transform))
+        self.transform = Resize.like(self.transform)
 
     @property
     def body(self) -> nn.Module:
@@ -48,7 +49,7 @@ class AbstractDetector(nn.Module):
     @property
     def frames(self) -> Frames | None:
         """Where the pictures of the last batch lie in it, for ``visattn.maps.crop``; none before the first batch."""
-        return cast("Resize", self.transform).frames
+        return self.transform.frames
 
     def forward(self, images: Sequence[Tensor], targets: Targets | None = None) -> Any:
         """Return the losses of a training batch, or the detections in pictures.

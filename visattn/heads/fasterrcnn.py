@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import nn
-from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
+from torchvision.models import detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import MultiScaleRoIAlign
@@ -21,7 +21,7 @@ RATIOS = (0.5, 1.0, 2.0)
 POOLED, WIDTH = 7, 4  # a side of a region's features; neurons of the box head for each channel of the pyramid
 
 
-class FasterRCNN(AbstractDetector, TorchvisionFasterRCNN):  # type: ignore[misc]  # torchvision ships no annotations
+class FasterRCNN(AbstractDetector, detection.FasterRCNN):  # type: ignore[misc]  # torchvision ships no annotations
     """torchvision's Faster R-CNN with one anchor size a level.
 
     References:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import nn
-from torchvision.models.detection import FCOS as TorchvisionFCOS
+from torchvision.models import detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
@@ -16,7 +16,7 @@ from visattn.heads.settings import Settings
 FINEST = 8  # the stride at which the pyramid starts
 
 
-class FCOS(AbstractDetector, TorchvisionFCOS):  # type: ignore[misc]  # torchvision ships no annotations
+class FCOS(AbstractDetector, detection.FCOS):  # type: ignore[misc]  # torchvision ships no annotations
     """torchvision's FCOS: no anchors, one point a position.
 
     References:

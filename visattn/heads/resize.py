@@ -25,7 +25,7 @@ class Resize(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision shi
     def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> tuple[Any, Any]:
         """Return the normalised, resized, padded batch and the targets in its pixels."""
         batch, scaled = super().forward(images, targets)
-        if not torch.jit.is_tracing():  # there sizes are tensors of the trace
+        if not torch.onnx.is_in_onnx_export():  # sizes are tensors there
             pictures = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
             height, width = batch.tensors.shape[-2:]
             self.frames = Frames((int(height), int(width)), [(int(h), int(w)) for h, w in batch.image_sizes], pictures)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import nn
-from torchvision.models.detection import RetinaNet as TorchvisionRetinaNet
+from torchvision.models import detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
@@ -19,7 +19,7 @@ OCTAVE = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 RATIOS = (0.5, 1.0, 2.0)
 
 
-class RetinaNet(AbstractDetector, TorchvisionRetinaNet):  # type: ignore[misc]  # torchvision ships no annotations
+class RetinaNet(AbstractDetector, detection.RetinaNet):  # type: ignore[misc]  # torchvision ships no annotations
     """torchvision's RetinaNet with three anchor sizes a level.
 
     References:

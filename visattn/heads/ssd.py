@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import nn
+from torchvision.models.detection import ssd
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
-from torchvision.models.detection.ssd import SSD as TorchvisionSSD
-from torchvision.models.detection.ssd import SSDHead
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from visattn.heads.detector import AbstractDetector
@@ -21,7 +20,7 @@ SHARES = (0.07, 0.15, 0.33, 0.6, 0.87, 1.05)
 RATIOS = (2, 3)  # besides 1, and as wide as high
 
 
-class SSD(AbstractDetector, TorchvisionSSD):  # type: ignore[misc]  # torchvision ships no annotations
+class SSD(AbstractDetector, ssd.SSD):  # type: ignore[misc]  # torchvision ships no annotations
     """torchvision's SSD head on a pyramid; pictures are resized to a square.
 
     References:
@@ -44,7 +43,7 @@ def build(body: nn.Module, levels: Sequence[Level], settings: Settings) -> SSD:
     pyramid = Pyramid(body, levels, extra=LastLevelP6P7(wide, wide), out_channels=wide, frozen=settings.frozen)
     ratios = [list(RATIOS) for _ in range(len(levels) + 2)]
     boxes = DefaultBoxGenerator(ratios, scales=[min(share * settings.anchor_scale, 1.05) for share in SHARES])
-    head = SSDHead([wide] * len(ratios), boxes.num_anchors_per_location(), settings.num_classes + 1)
+    head = ssd.SSDHead([wide] * len(ratios), boxes.num_anchors_per_location(), settings.num_classes + 1)
     return SSD(
         pyramid,
         settings,

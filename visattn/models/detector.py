@@ -21,7 +21,7 @@ from visattn.models.loading import load_weights
 from visattn.types import AttentionSpec, Init, UsageError, unknown
 
 Norms = Literal["train", "frozen", "sync"]
-GROUPS = 32  # of the group norms in FCOS's heads
+GROUPS = 32  # of the group norms in FCOS's heads, which need two values each where a map has one position
 SMALLEST = 32  # pixels: one position of the coarsest map of a host
 
 
@@ -65,7 +65,7 @@ def create_detector(
         image_size: the shorter side that pictures are resized to; of a list one is drawn for each
             picture in training, and the last serves for evaluation. SSD takes one, the side of a square.
         max_size: the longer side's limit; SSD has none.
-        channels: of the pyramid and the heads, a multiple of 32.
+        channels: of the pyramid and the heads, a multiple of 32 from 64.
         anchor_scale: multiplies the anchors; by default ``image_size / 800``. FCOS has none. SSD's are shares
             of the image and start at 1.
         score_threshold: the lowest score of a detection; torchvision's own by default.
@@ -81,7 +81,8 @@ def create_detector(
 
     Example:
         >>> import torch
-        >>> detector = create_detector("fcos", "test_resnet", attention="eca", num_classes=3, image_size=64, channels=32)
+        >>> small = {"image_size": 64, "channels": 64}
+        >>> detector = create_detector("fcos", "test_resnet", attention="eca", num_classes=3, **small)
         >>> [sorted(found) for found in detector.eval()([torch.rand(3, 50, 70)])]
         [['boxes', 'labels', 'scores']]
     """
@@ -136,7 +137,7 @@ def _checked_sizes(image_size: int | Sequence[int], max_size: int) -> tuple[int,
 def _check_numbers(num_classes: int, channels: int, norms: str) -> None:
     if num_classes < 1:
         raise UsageError(f"num_classes must be at least 1, got {num_classes}; the background is not counted")
-    if channels < GROUPS or channels % GROUPS:
-        raise UsageError(f"channels must be a multiple of {GROUPS}, got {channels}")
+    if channels < 2 * GROUPS or channels % GROUPS:
+        raise UsageError(f"channels must be a multiple of {GROUPS} from {2 * GROUPS}, got {channels}")
     if norms not in get_args(Norms):
         raise unknown("norms", norms, get_args(Norms))

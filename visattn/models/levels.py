@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from visattn.attention._contract import AbstractAttention
 from visattn.heads.pyramid import Level, features
@@ -22,9 +22,9 @@ WORKS = "CNNs whose maps are (N, C, H, W) at strides 8, 16 and 32, such as resne
 
 
 def find_levels(host: nn.Module, finest: int) -> list[Level]:
-    """Return the last place of ``host`` at each stride from ``finest`` (4, or 8 where it has no 4) to 32.
+    """Return the end of each stage of ``host`` from stride ``finest`` (4, or 8 where it has no 4) to 32.
 
-    The places are those of ``at="stages"``. Strides are measured, never told from an index: dla34 and
+    The stages are those of ``at="stages"``. Strides are measured, never told from an index: dla34 and
     the VGGs count theirs from another start.
 
     Raises:
@@ -38,27 +38,39 @@ def find_levels(host: nn.Module, finest: int) -> list[Level]:
     try:
         record = probe(host)
     except UsageError as error:
-        raise _refusal(host, str(error).split("; pass example=")[0]) from error
+        raise _refusal(host, str(error).split("; pass example=")[0].removesuffix(".")) from error
     last = _channels_last(host, record)
     if last:
         raise _refusal(host, f"the channels of '{last}' are its last axis")
     levels = {}
-    for place in places.stages(host, record, first=0):
-        stage, shapes = record.stage(place.name), record.seen[place.name].outputs
-        small, large = shapes[0], shapes[-1]
-        assert stage is not None and small is not None and large is not None  # a place of a stage is a map
-        stride = 2 ** (stage + 1)
-        exact = large[2] * stride == record.height
+    for stage, name in places.stage_ends(host, record).items():
+        stride, shape = 2 ** (stage + 1), record.seen[name].outputs[-1]
+        assert shape is not None  # the end of a stage is a map
         if finest <= stride <= NEEDED[-1]:
-            if not exact:
-                found = f"'{place.name}' is {large[2]} high for {record.height} pixels, which is no whole stride"
+            if shape[2] * stride != record.height:
+                found = f"'{name}' is {shape[2]} high for {record.height} pixels, which is no whole stride"
                 raise _refusal(host, f"{found}: it pads less than it cuts")
-            levels[stride] = Level(place.name, stride, large[1])
+            levels[stride] = Level(_called(host, record, name), stride, shape[1])
     missing = [stride for stride in NEEDED if stride not in levels]
     if missing:
         have = ", ".join(map(str, sorted(levels))) or "none"
         raise _refusal(host, f"its maps have strides {have} and lack {', '.join(map(str, missing))}")
     return [levels[stride] for stride in sorted(levels)]
+
+
+def _called(host: nn.Module, record: Probe, name: str) -> str:
+    """Return the last module inside the container ``name`` that returns its map: checkpointing skips containers."""
+    own = places.modules(host)
+    inside = [
+        n
+        for n, seen in record.seen.items()
+        if n.startswith(f"{name}.")
+        and n in own
+        and not places.is_container(own[n])
+        and seen.same == record.seen[name].same
+    ]
+    # the last one, not the outermost: an activation in place returns what the norm before it returned
+    return max(inside, key=lambda n: record.seen[n].order) if inside and places.is_container(own[name]) else name
 
 
 def _refusal(host: nn.Module, reason: str) -> UsageError:
@@ -86,6 +98,7 @@ def prune(host: nn.Module, levels: Sequence[Level]) -> list[str]:
     Raises:
         UsageError: an attention block stands there, where it would never run.
     """
+    _check_kept(host, levels)
     used = _used(host, levels)
     gone: list[str] = []
     for path, module in list(host.named_modules()):
@@ -102,20 +115,40 @@ def prune(host: nn.Module, levels: Sequence[Level]) -> list[str]:
     for path in gone:
         parent, _, name = path.rpartition(".")
         host.get_submodule(parent)._modules[name] = nn.Identity()
-    host.register_load_state_dict_pre_hook(partial(_forget, tuple(f"{path}." for path in gone)))
+    ignore = partial(_forget, tuple(f"{path}." for path in gone))
+    host.register_load_state_dict_pre_hook(ignore)  # type: ignore[no-untyped-call]
     return gone
+
+
+def _check_kept(host: nn.Module, levels: Sequence[Level]) -> None:
+    names = [level.name for level in levels]
+    with torch.no_grad():
+        maps = _maps(host, names)
+        for name, x in zip(names, maps, strict=True):
+            (alone,) = _maps(host, [name])
+            if not torch.allclose(x, alone):
+                raise _refusal(host, f"what follows '{name}' overwrites its map in place")
 
 
 def _used(host: nn.Module, levels: Sequence[Level]) -> set[int]:
     """Return the ids of the parameters that some level depends on."""
-    parameters = [p for p in host.parameters() if p.requires_grad]
-    like = parameters[0]
-    generator = torch.Generator().manual_seed(0)
-    with torch.random.fork_rng(devices=[]), evaluating(host), torch.enable_grad():
-        images = torch.randn(1, 3, 64, 96, generator=generator).to(like)
-        total = torch.stack([x.sum() for x in features(host, [level.name for level in levels], images)]).sum()
-        gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+    parameters = list(host.parameters())
+    trained = [p.requires_grad for p in parameters]
+    try:
+        host.requires_grad_(True)
+        with torch.enable_grad():
+            total = torch.stack([x.sum() for x in _maps(host, [level.name for level in levels])]).sum()
+            gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+    finally:
+        for parameter, was in zip(parameters, trained, strict=True):
+            parameter.requires_grad_(was)
     return {id(p) for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
+
+
+def _maps(host: nn.Module, names: Sequence[str]) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng(devices=[]), evaluating(host):
+        return features(host, names, torch.randn(1, 3, 64, 96, generator=generator).to(next(host.parameters())))
 
 
 def _forget(gone: tuple[str, ...], module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
