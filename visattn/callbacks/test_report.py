@@ -72,7 +72,7 @@ class TestReport(L.Callback):
         if not trainer.is_global_zero:
             return
         task: Any = pl_module
-        results = task.write_results(self.run, outputs, trainer.datamodule.dataset("test"))  # type: ignore[attr-defined]
+        results = task.write_results(self.run, outputs, trainer.datamodule)  # type: ignore[attr-defined]
         scores = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
         self._result(trainer, task, scores, results)
 

@@ -8,13 +8,14 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from visattn.maps.canvas import SMALL, fitted, font, line_height, text_width
-from visattn.maps.render import plain
+from visattn.maps.canvas import SMALL, array, fitted, font, line_height, text_width
+from visattn.maps.render import SMALLEST, plain
 
 # Okabe and Ito's colours, those that show on photographs first
 COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#0072b2")
 TRUE = "#ffffff"
 DARK, LIGHT = "#101418", "#ffffff"
+ROOM = 320  # pixels of a picture's longer side on which names can be read
 DASH = 5  # pixels of a dash, and of the gap behind it
 
 
@@ -35,7 +36,7 @@ def draw_boxes(
     Args:
         image: uint8 ``(H, W, 3)``, a NumPy array or a tensor.
         boxes: in pixels of ``image``; the unsurest are drawn first, so that the surest lie on top.
-        size: pixels of the picture's longer side, by default its own, at least 320.
+        size: pixels of the picture's longer side, by default its own, at least 192.
         caption: lines of text below, shortened to fit.
 
     Example:
@@ -43,9 +44,11 @@ def draw_boxes(
         >>> draw_boxes(np.zeros((48, 64, 3), np.uint8), [one], size=64).size
         (80, 64)
     """
-    pixels = np.asarray(image)
+    if not boxes:
+        return plain(image, size=size, caption=caption)
+    pixels = array(image)
     height, width = pixels.shape[:2]
-    longer = size or max(height, width, 320)
+    longer = size or max(height, width, SMALLEST)
     scale = longer / max(height, width)
     target = (max(1, round(width * scale)), max(1, round(height * scale)))
     picture = Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB").resize(target, Image.Resampling.BICUBIC)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from timm.data.mixup import Mixup
 from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
@@ -14,8 +16,13 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from visattn.data.images import Picture
+from visattn.data.transforms import eval_transform
+from visattn.maps.capture import recording
+from visattn.maps.choice import class_map_layer
+from visattn.maps.gradcam import grad_cam
 from visattn.models.create import create_model, normalisation
-from visattn.tasks.task import AbstractTask, Metric, Results
+from visattn.tasks.task import AbstractTask, Metric, Results, Seen
 from visattn.types import AttentionSpec, ClassificationBatch, Init
 
 
@@ -50,6 +57,7 @@ class ClassificationTask(AbstractTask):
     kind = "classification"
     metric = Metric("top1", "top-1", "accuracy")
     spoken: ClassVar[dict[str, str]] = {"top1": "top-1"}
+    batch = 32
 
     def __init__(
         self,
@@ -145,11 +153,36 @@ class ClassificationTask(AbstractTask):
         """Return the network itself."""
         return self.network
 
-    def write_results(self, run: Path, outputs: Sequence[dict[str, Tensor]], dataset: Any) -> Results:
+    def preparation(self, data: Mapping[str, Any]) -> Callable[[Picture], Picture]:
+        """Return the data's transform for evaluation, which ends in a square."""
+        return eval_transform(self.picture_size(data), data.get("eval_transforms"))
+
+    def see(self, images: Sequence[Tensor] | Tensor, truths: Tensor | None = None) -> Seen:
+        """Run the network on pictures of one size and say what it takes each for."""
+        x = self.normalise(_stacked(images).to(self.device))
+        with torch.no_grad(), recording(self.network, len(x)) as maps:
+            sure, guess = self.network(x).float().softmax(1).max(1)
+        names, found = self.class_names, zip(guess.tolist(), sure.tolist(), strict=True)
+        said = [f"predicted={names[best]}" if truths is not None else f"{names[best]} {p:.0%}" for best, p in found]
+        if truths is not None:
+            said = [f"label={names[y]}  {text}" for y, text in zip(truths.tolist(), said, strict=True)]
+        return Seen(maps, None, said, [names[best] for best in guess.tolist()], [[] for _ in said])
+
+    def cam(self, images: Sequence[Tensor] | Tensor) -> list[Tensor]:
+        """Return Grad-CAM of the class that each picture is taken for."""
+        x = self.normalise(_stacked(images).to(self.device))
+        planes = grad_cam(self.network, class_map_layer(self.network, x.shape[-1]), x)
+        return list(planes / planes.amax((1, 2), keepdim=True).clamp(min=1e-9))
+
+    def sorts(self, dataset: Any) -> NDArray[np.int64]:
+        """Return the labels."""
+        return np.asarray(dataset.labels)
+
+    def write_results(self, run: Path, outputs: Sequence[dict[str, Tensor]], data: Any) -> Results:
         """Write every prediction, the confusion matrix and the calibration."""
         from visattn.tasks.classification_results import write_classes
 
-        return write_classes(run, outputs, dataset.names, self.class_names)
+        return write_classes(run, outputs, data.dataset("test").names, self.class_names)
 
     @classmethod
     def summary(cls, result: Mapping[str, Any]) -> str:
@@ -172,6 +205,10 @@ class ClassificationTask(AbstractTask):
         scores = cast("MetricCollection", self.scores[split])
         self.log_dict(scores.compute(), prog_bar=split == "val", sync_dist=False)
         scores.reset()
+
+
+def _stacked(images: Sequence[Tensor] | Tensor) -> Tensor:
+    return images if isinstance(images, Tensor) else torch.stack(list(images))
 
 
 def _scores(split: str, classes: int) -> MetricCollection:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from visattn.data.images import Picture
+from visattn.heads.detector import AbstractDetector
+from visattn.maps.capture import recording
+from visattn.maps.choice import class_map_layer
+from visattn.maps.crop import to_pictures
+from visattn.maps.gradcam import grad_cam
 from visattn.models.detector import Norms, create_detector
 from visattn.tasks.average_precision import BoxScores, Found, evaluate, found, gather
-from visattn.tasks.task import AbstractTask, Metric, Results
+from visattn.tasks.found import marked, said_of
+from visattn.tasks.task import AbstractTask, Metric, Results, Seen
 from visattn.types import AttentionSpec, DetectionBatch, Init, UsageError
 
 Targets = list[dict[str, Tensor]]
@@ -55,6 +64,8 @@ class DetectionTask(AbstractTask):
     kind = "detection"
     metric = Metric("AP", "AP", "average precision")
     spoken: ClassVar[dict[str, str]] = {"AP": "AP", "AP50": "AP50"}
+    network: AbstractDetector
+    batch = 4
 
     def __init__(
         self,
@@ -101,8 +112,24 @@ class DetectionTask(AbstractTask):
         )
         if channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.category_ids = list(range(1, len(self.class_names) + 1))  # what the data's format calls the classes
         self._found: dict[int, Found] = {}  # by place in the dataset, of the running evaluation
         self._tested: tuple[dict[int, Found], BoxScores] | None = None
+
+    def setup(self, stage: str) -> None:
+        """Take the ids of the classes from the data."""
+        del stage
+        data = getattr(self.trainer, "datamodule", None)
+        self.category_ids = list(getattr(data, "category_ids", self.category_ids))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the ids of the classes."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["category_ids"] = self.category_ids
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the ids of the classes back."""
+        self.category_ids = list(checkpoint.get("category_ids", self.category_ids))
 
     def forward(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         """Return boxes, labels and scores of each picture, given as uint8 or as floats 0 to 1, ``(3, H, W)``."""
@@ -158,14 +185,49 @@ class DetectionTask(AbstractTask):
         """Return the detector behind images of noise and one object in each."""
         return Costed(self.network)
 
-    def write_results(self, run: Path, outputs: Sequence[Any], dataset: Any) -> Results:
+    def preparation(self, data: Mapping[str, Any]) -> Callable[[Picture], Picture]:
+        """Return a picture as it is: the detector resizes it."""
+        del data
+        return lambda picture: picture
+
+    def see(self, images: Sequence[Tensor] | Tensor, truths: Targets | None = None) -> Seen:
+        """Run the detector on pictures of any sizes; boxes are what it is sure of, and what is known."""
+        pictures = [image.to(self.device) for image in images]
+        with torch.no_grad(), recording(self.network, len(pictures)) as maps:
+            detections = self(pictures)
+        nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+        known: Targets = truths if truths is not None else [nothing] * len(pictures)
+        pairs = [found(detection, truth) for detection, truth in zip(detections, known, strict=True)]
+        said = [said_of(one, counted=truths is not None) for one in pairs]
+        return Seen(maps, self.network.frames, said, [], [marked(one, self.class_names) for one in pairs])
+
+    def cam(self, images: Sequence[Tensor] | Tensor) -> list[Tensor]:
+        """Return Grad-CAM of the sum of each picture's scores, picture by picture; zeros where nothing is found."""
+        layer = class_map_layer(self.network.body, self.image_size)
+        return [self._cam(layer, as_floats(image.to(self.device))) for image in images]
+
+    def sorts(self, dataset: Any) -> NDArray[np.int64]:
+        """Return the label of each picture's first box, -1 without one."""
+        firsts = (dataset.labels_of(i)[:1].tolist() for i in range(len(dataset)))
+        return np.array([first[0] if first else -1 for first in firsts], np.int64)
+
+    def _cam(self, layer: nn.Module, image: Tensor) -> Tensor:
+        try:
+            plane = grad_cam(Scored(self.network), layer, image[None])
+        except UsageError:  # no score depends on anything
+            return torch.zeros(image.shape[-2:])
+        assert self.network.frames is not None  # a picture has just gone through
+        (whole,) = to_pictures(plane, self.network.frames)
+        return whole / whole.max().clamp(min=1e-9)
+
+    def write_results(self, run: Path, outputs: Sequence[Any], data: Any) -> Results:
         """Write detections, matches, curves and pictures."""
         from visattn.tasks.detection_results import write_boxes
 
         del outputs  # gathered at the epoch's end already
         assert self._tested is not None
         pictures, scores = self._tested
-        return write_boxes(run, pictures, scores, dataset, self.class_names)
+        return write_boxes(run, pictures, scores, data.dataset("test"), self.class_names, self.category_ids)
 
     @classmethod
     def summary(cls, result: Mapping[str, Any]) -> str:
@@ -188,6 +250,22 @@ class DetectionTask(AbstractTask):
         self.log_dict({name: value for name, value in logged.items() if name in shown}, prog_bar=split == "val")
         self.log_dict({name: value for name, value in logged.items() if name not in shown})
         return pictures, scores
+
+
+class Scored(nn.Module):
+    """A detector as Grad-CAM asks it: pictures in, the sum of each picture's scores out, ``(N, 1)``.
+
+    Args:
+        network: the detector.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the sums."""
+        return torch.stack([one["scores"].sum() for one in self.network(list(images))])[:, None]
 
 
 class Costed(nn.Module):

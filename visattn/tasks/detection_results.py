@@ -10,22 +10,27 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from visattn.maps.boxes import Marked, draw_boxes
+from visattn.maps.boxes import ROOM, draw_boxes
 from visattn.maps.render import save_jpeg
 from visattn.tasks.average_precision import BoxScores, Found
 from visattn.tasks.classification_results import confusion_picture, save_figure
+from visattn.tasks.found import SURE, marked, result_rows
 from visattn.tasks.matches import match, save_matches
 from visattn.tasks.tables import write_json
 from visattn.tasks.task import Results
 
-SURE = 0.5  # score from which a detection counts in the confusion matrix and is drawn
 OVERLAP = 0.5  # from which it can be of an object
 PICTURES = 12  # drawn
 NOTHING = "nothing"
 
 
 def write_boxes(
-    run: Path, pictures: Mapping[int, Found], scores: BoxScores, dataset: Any, names: Sequence[str]
+    run: Path,
+    pictures: Mapping[int, Found],
+    scores: BoxScores,
+    dataset: Any,
+    names: Sequence[str],
+    ids: Sequence[int],
 ) -> Results:
     """Write ``predictions.json``, ``matches.npz``, ``precision_recall.png``, ``confusion.png`` and ``pictures/``.
 
@@ -35,70 +40,20 @@ def write_boxes(
         scores: of these pictures.
         dataset: the test pictures.
         names: the classes.
+        ids: what the data's format calls them.
     """
-    write_json(run / "predictions.json", coco_results(pictures, dataset), indent=None)
+    rows = [row for place, one in pictures.items() for row in result_rows(one, dataset.image_ids[place], ids)]
+    write_json(run / "predictions.json", rows, indent=None)
     save_matches(match(pictures, len(names)), run / "matches.npz")
     if scores.curves:
         save_figure(curves_picture(scores), run / "precision_recall.png")
     matrix = confusion(pictures, len(names))
     save_figure(confusion_picture(matrix, [*names, NOTHING], what="boxes"), run / "confusion.png")
     for place in list(pictures)[:: max(1, len(pictures) // PICTURES)][:PICTURES]:
-        picture = draw_boxes(dataset.picture(place), marked(pictures[place], names), caption=str(dataset.names[place]))
-        save_jpeg(picture, run / "pictures" / f"{place:05d}.jpg")
+        image, boxes = dataset.picture(place), marked(pictures[place], names)
+        drawn = draw_boxes(image, boxes, size=max(ROOM, *image.shape[:2]), caption=str(dataset.names[place]))
+        save_jpeg(drawn, run / "pictures" / f"{place:05d}.jpg")
     return Results({}, scores.per_class, {"per_class_AP50": scores.per_class_50})
-
-
-def coco_results(pictures: Mapping[int, Found], dataset: Any) -> list[dict[str, Any]]:
-    """Return the detections as COCO's evaluation server takes them, under the data's own ids."""
-    return [
-        row
-        for place, one in pictures.items()
-        for row in result_rows(one.boxes, one.labels, one.scores, dataset.image_ids[place], category_ids(dataset))
-    ]
-
-
-def category_ids(dataset: Any) -> Sequence[int] | None:
-    """Return what the data's format calls each class, None where it has no numbers."""
-    ids: Sequence[int] | None = getattr(dataset, "category_ids", None)
-    return ids
-
-
-def result_rows(
-    boxes: NDArray[Any],
-    labels: NDArray[Any],
-    scores: NDArray[Any],
-    image_id: int | str,
-    ids: Sequence[int] | None = None,
-) -> list[dict[str, Any]]:
-    """Return a picture's detections as COCO's results: xywh, the surest first; classes count from 1 without ``ids``.
-
-    Example:
-        >>> result_rows(np.array([[1.0, 2.0, 4.0, 6.0]]), np.array([0]), np.array([0.5]), 7)
-        [{'image_id': 7, 'category_id': 1, 'bbox': [1.0, 2.0, 3.0, 4.0], 'score': 0.5}]
-    """
-    order = np.argsort(-scores, kind="stable")
-    corners = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(float).round(2)
-    return [
-        {
-            "image_id": image_id,
-            "category_id": int(labels[i]) + 1 if ids is None else int(ids[int(labels[i])]),
-            "bbox": corners[i].tolist(),
-            "score": round(float(scores[i]), 5),
-        }
-        for i in order
-    ]
-
-
-def marked(one: Found, names: Sequence[str]) -> list[Marked]:
-    """Return what is drawn of a picture: its objects, and the detections that are sure."""
-    truths = [
-        Marked(tuple(box), names[label], None, int(label))
-        for box, label, crowd in zip(one.true_boxes.tolist(), one.true_labels, one.crowd, strict=True)
-        if not crowd
-    ]
-    sure = one.scores >= SURE
-    columns = (one.boxes[sure].tolist(), one.labels[sure], one.scores[sure])
-    return truths + [Marked(tuple(b), names[k], float(s), int(k)) for b, k, s in zip(*columns, strict=True)]
 
 
 def confusion(pictures: Mapping[int, Found], classes: int) -> NDArray[np.int64]:

@@ -63,6 +63,7 @@ def restore(path: str | Path) -> Restored:
     settings = {key: value for key, value in {**settings, **fixed}.items() if key in known}
     task: AbstractTask = cls(**settings)
     task.load_state_dict(state)
+    task.on_load_checkpoint(saved)
     return Restored(task.eval(), dict(saved.get("datamodule_hyper_parameters") or {}), file)
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import lightning as L
-from torch import nn
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from visattn.maps.boxes import Marked
+from visattn.maps.capture import Maps
 from visattn.tasks.optim import OPTIMIZER, SCHEDULE, optimise
+from visattn.types import Frames
 
 
 class Metric(NamedTuple):
@@ -19,6 +24,16 @@ class Metric(NamedTuple):
     key: str  # logged as <split>/<key>
     word: str  # for axes and lines on the screen
     name: str  # for headings
+
+
+class Seen(NamedTuple):
+    """What a network says of some pictures, and the maps of its blocks meanwhile."""
+
+    maps: Maps | None  # None without blocks
+    frames: Frames | None  # where the pictures lie in the maps; None where a map covers its picture
+    said: list[str]  # of each picture
+    names: list[str]  # the class that each picture is taken for; empty for a task that names parts of it
+    boxes: list[list[Marked]]  # of each picture; empty for a task without boxes
 
 
 class Results(NamedTuple):
@@ -43,6 +58,7 @@ class AbstractTask(L.LightningModule, ABC):
     kind: ClassVar[str]  # kept in checkpoints: which task a file is of
     metric: ClassVar[Metric]
     spoken: ClassVar[dict[str, str]]  # scores of the line that ends an epoch: key to word
+    batch: ClassVar[int]  # pictures at a time where nobody says how many
     network: nn.Module
 
     def __init__(
@@ -65,17 +81,38 @@ class AbstractTask(L.LightningModule, ABC):
         """Return the side of the square pictures on which cost is measured, given the data's settings."""
 
     @abstractmethod
+    def preparation(self, data: Mapping[str, Any]) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+        """Return what turns a picture ``(H, W, 3)`` from a file into one for ``see``, given the data's settings."""
+
+    @abstractmethod
+    def see(self, images: Sequence[Tensor] | Tensor, truths: Any = None) -> Seen:
+        """Run the network, which is in eval mode, on pictures and record its maps.
+
+        Args:
+            images: uint8 ``(3, H, W)`` each.
+            truths: what a batch of the data says of them, if it is known.
+        """
+
+    @abstractmethod
+    def cam(self, images: Sequence[Tensor] | Tensor) -> list[Tensor]:
+        """Return Grad-CAM of each picture, ``(h, w)`` over the whole of it, from 0 to 1."""
+
+    @abstractmethod
+    def sorts(self, dataset: Any) -> NDArray[np.int64]:
+        """Return a class of each picture of ``dataset``, so that some can be drawn evenly."""
+
+    @abstractmethod
     def costed(self) -> nn.Module:
         """Return the network as its cost is measured: images ``(N, 3, S, S)`` in; tensors out in both modes."""
 
     @abstractmethod
-    def write_results(self, run: Path, outputs: Sequence[Any], dataset: Any) -> Results:
+    def write_results(self, run: Path, outputs: Sequence[Any], data: Any) -> Results:
         """Write predictions and pictures of a test into the run folder.
 
         Args:
             run: the run folder.
             outputs: what ``test_step`` returned, of every batch of every process, on the CPU.
-            dataset: the test pictures.
+            data: the data module that was tested on.
         """
 
     @classmethod
