@@ -49,7 +49,6 @@ def _check(args: Sequence[str]) -> int:
     from rich.progress import Progress
 
     from visattn.data.check import check_folder
-    from visattn.maps.render import save_jpeg
 
     with Progress(disable=not sys.stderr.isatty(), transient=True, console=Console(stderr=True)) as bar:
         job = bar.add_task("reading pictures", total=None)
@@ -64,7 +63,9 @@ def _check(args: Sequence[str]) -> int:
     for line in _lines(report.findings, options.all):
         console.print(line, markup=False)
     if (drawn := picture_sheet(report)) is not None:
-        console.print(f"\npictures with their boxes: {save_jpeg(drawn, options.out)}", markup=False)
+        from visattn.maps.render import save_jpeg
+
+        console.print(f"\npictures as training sees them: {save_jpeg(drawn, options.out)}", markup=False)
     return 1 if report.problems else 0
 
 

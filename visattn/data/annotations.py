@@ -11,9 +11,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from visattn.data.boxed import Objects
 from visattn.data.images import image_size
 from visattn.data.layouts import Entry, complete, draw, few
+from visattn.data.objects import Objects
 from visattn.data.scenes import SPLITS, Split
 from visattn.types import UsageError
 

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visattn.data.annotations import FAULTS, Annotations, Located, examine, grouped, with_fate
-from visattn.data.boxed import Objects
-from visattn.data.coco import coco_files, read_coco
+from visattn.data.coco_json import coco_files, read_coco
 from visattn.data.images import pictures_under, read_image
 from visattn.data.layouts import read_layout
+from visattn.data.objects import Objects
 from visattn.data.scenes import Split
-from visattn.data.voc import read_voc, split_folders, voc_home
+from visattn.data.voc_xml import read_voc, split_folders, voc_home
 from visattn.types import UsageError
 
 FEW = 10  # boxes, or pictures, of a class in train that are called few
