@@ -155,6 +155,12 @@ def test_a_folder_that_cannot_be_one_is_an_error(root, words, tmp_path):
         check_folder(tmp_path / root)
 
 
+def test_a_json_beside_class_folders_is_no_annotation(tmp_path):
+    classes(tmp_path)
+    (tmp_path / "about.json").write_text('{"licence": "none"}')
+    assert check_folder(tmp_path).class_names == ["a", "b"]
+
+
 def test_progress_counts_each_picture_once(tmp_path):
     coco(tmp_path)
     calls = []

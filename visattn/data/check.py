@@ -97,7 +97,9 @@ def _annotations(root: Path) -> Annotations | None:
     if not (root / "labels.csv").is_file():
         if voc_home(root) or split_folders(root):
             return read_voc(root)
-        if coco_files(root):
+        files = coco_files(root)
+        # a json beside class folders may be anything
+        if any(file.parent != root or b'"annotations"' in file.read_bytes() for file in files):
             return read_coco(root)
     return None
 
