@@ -11,9 +11,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from visattn.data.boxed import Objects
 from visattn.data.images import image_size
 from visattn.data.layouts import Entry, complete, draw, few
+from visattn.data.objects import Objects
 from visattn.data.scenes import SPLITS, Split
 from visattn.types import UsageError
 
@@ -105,10 +105,14 @@ def say(kind: str, places: list[str]) -> str:
 
     Example:
         >>> say("boxes without area", ["a.jpg (1, 1, 1, 5)"])
-        'boxes without area: 1, left out: a.jpg (1, 1, 1, 5)'
+        'boxes without area, left out: 1: a.jpg (1, 1, 1, 5)'
     """
-    fate = f", {FAULTS[kind]}" if FAULTS[kind] else ""
-    return f"{kind}: {len(places)}{fate}: {few(places)}"
+    return f"{with_fate(kind)}: {len(places)}: {few(places)}"
+
+
+def with_fate(kind: str) -> str:
+    """Return a kind of fault with what becomes of such things."""
+    return f"{kind}, {FAULTS[kind]}" if FAULTS[kind] else kind
 
 
 class Shelf:
@@ -188,10 +192,10 @@ def _cleaned(one: Marked, faults: list[Fault]) -> Marked:
     cut = np.clip(one.boxes, 0, limits)
     with np.errstate(invalid="ignore"):
         flat = _flat(one.boxes)
-        beyond = (np.abs(cut - one.boxes) > OUTSIDE).any(axis=1)
+        beyond = np.any(np.abs(cut - one.boxes) > OUTSIDE, axis=1)
         gone = _flat(cut.astype(np.float32))  # which is what training sees
-    broken = np.isnan(one.boxes).any(axis=1)
-    for place in np.flatnonzero(broken | beyond | gone):
+    broken = np.any(np.isnan(one.boxes), axis=1)
+    for place in np.flatnonzero(broken | beyond | gone).tolist():
         kind = (
             "broken boxes" if broken[place] else "boxes without area" if flat[place] else "boxes beyond their picture"
         )

@@ -7,10 +7,11 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from visattn.data.boxed import AbstractBoxed, Objects, collate_boxed
+from visattn.data.boxed import AbstractBoxed, collate_boxed
 from visattn.data.images import Picture
 from visattn.data.labelled import AbstractLabelled, collate
 from visattn.data.loading import AbstractPicturesModule
+from visattn.data.objects import Objects
 from visattn.data.scenes import SMALLEST, SMALLEST_FIELD, SPLITS, SceneMaker, Split
 from visattn.data.transforms import Pipeline
 from visattn.types import UsageError, unknown
