@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from visattn.attention._contract import AbstractAttention
 from visattn.heads.pyramid import Level, features
 from visattn.insertion import places
 from visattn.insertion.probe import Probe, probe
@@ -89,34 +88,33 @@ def _channels_last(host: nn.Module, record: Probe) -> str | None:
     return None
 
 
-def prune(host: nn.Module, levels: Sequence[Level]) -> list[str]:
-    """Replace what no level depends on by ``nn.Identity`` and return its names: the classifier, later layers.
-
-    Without that its parameters would get no gradient, and distributed training would stop. The keys
-    of what is gone are ignored when a state dict is loaded, so that a classifier's checkpoint fits, strictly.
+def unused(host: nn.Module, levels: Sequence[Level]) -> list[str]:
+    """Return the modules of ``host`` that no level depends on: the classifier, layers behind the last level.
 
     Raises:
-        UsageError: an attention block stands there, where it would never run.
+        UsageError: something behind a level changes its map in place.
     """
     used = _used(host, levels)
-    gone: list[str] = []
-    for path, module in list(host.named_modules()):
+    found: list[str] = []
+    for path, module in host.named_modules():
         parameters = list(module.parameters())
-        inside = any(path.startswith(f"{name}.") for name in gone)
+        inside = any(path.startswith(f"{name}.") for name in found)
         if path and parameters and not inside and not any(id(p) in used for p in parameters):
-            gone.append(path)
-    for path in gone:
-        if any(isinstance(m, AbstractAttention) for m in host.get_submodule(path).modules()):
-            raise UsageError(
-                f"site {site_name(path)} has attention and lies behind the last map that a detector uses, "
-                f"'{levels[-1].name}'; name places up to it"
-            )
-    for path in gone:
-        parent, _, name = path.rpartition(".")
-        host.get_submodule(parent)._modules[name] = nn.Identity()
-    ignore = partial(_forget, tuple(f"{path}." for path in gone))
+            found.append(path)
+    return [site_name(path) for path in found]
+
+
+def drop(host: nn.Module, names: Sequence[str]) -> None:
+    """Replace the modules ``names`` of ``host`` by ``nn.Identity``.
+
+    Their parameters would get no gradient, and distributed training would stop. Their keys are
+    ignored when a state dict is loaded, so that a classifier's checkpoint fits, strictly.
+    """
+    for name in names:
+        parent, _, child = name.rpartition(".")
+        host.get_submodule(parent)._modules[child] = nn.Identity()
+    ignore = partial(_forget, tuple(f"{name}." for name in names))
     host.register_load_state_dict_pre_hook(ignore)  # type: ignore[no-untyped-call]
-    return gone
 
 
 def _used(host: nn.Module, levels: Sequence[Level]) -> set[int]:
