@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from visattn.attention._contract import MapTap
+from visattn.export.packages import require_packages
 from visattn.maps.capture import evaluating, map_keys
 from visattn.types import UsageError
 
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INPUT, OUTPUT = "images", "logits"
 TOLERANCE = 1e-4
 
@@ -61,7 +60,7 @@ def export_onnx(
         True
     """
     path = Path(path)
-    _require_packages()
+    require_packages()
     if path.suffix != ".onnx":
         raise UsageError(f"an ONNX file ends in .onnx, got {path}")
     images = _images(model, image_size, check)
@@ -196,9 +195,3 @@ def _images(model: nn.Module, image_size: int, check: Tensor | None) -> Tensor:
     if check.dim() != 4 or check.shape[0] < 1 or check.shape[1:] != (3, image_size, image_size):
         raise UsageError(f"check must be (N, 3, {image_size}, {image_size}), got {tuple(check.shape)}")
     return check.float().to(place)
-
-
-def _require_packages() -> None:
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        raise UsageError(f"ONNX export needs {', '.join(missing)}: pip install 'visattn[export]'")

@@ -121,22 +121,17 @@ def residual(host: nn.Module, probe: Probe) -> list[Place]:
 def stages(host: nn.Module, probe: Probe, *, first: int = 1) -> list[Place]:
     """The last child module of each stage, from stride ``2^(first + 1)``."""
     own = modules(host)
+    by_stage: dict[int, str] = {}
+    for name in _features(host, probe) or _trunk(own, probe):
+        stage = probe.stage(name)
+        if stage is not None and stage >= first:
+            by_stage[stage] = name
     places = []
-    for name in stage_ends(host, probe, first=first).values():
+    for _, name in sorted(by_stage.items()):
         same = [n for n in own if n.startswith(f"{name}.") and n in probe.seen and _same(probe, n, name)]
         last = _outermost(own, same)
         places.append(last if last and _has_children(own[name]) and _is_stage(own[name]) else name)
     return [Place(name, "stages") for name in places]
-
-
-def stage_ends(host: nn.Module, probe: Probe, *, first: int = 1) -> dict[int, str]:
-    """Return the module that ends each stage by the stage's number, containers among them."""
-    ends: dict[int, str] = {}
-    for name in _features(host, probe) or _trunk(modules(host), probe):
-        stage = probe.stage(name)
-        if stage is not None and stage >= first:
-            ends[stage] = name
-    return dict(sorted(ends.items()))
 
 
 def _is_stage(module: nn.Module) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from os import PathLike
@@ -12,16 +13,18 @@ from torch import nn
 
 from visattn.heads import ARCHITECTURES
 from visattn.heads.detector import AbstractDetector
+from visattn.heads.pyramid import Level
 from visattn.heads.settings import TRAINED_AT, Settings
-from visattn.insertion.attend import attend
+from visattn.insertion.attend import Site, attend
 from visattn.insertion.spec import Entry, parse
 from visattn.models.create import build_host, normalisation
-from visattn.models.levels import find_levels, prune
+from visattn.models.levels import drop, find_levels, unused
 from visattn.models.loading import load_weights
 from visattn.types import AttentionSpec, Init, UsageError, unknown
 
 Norms = Literal["train", "frozen", "sync"]
 GROUPS = 32  # of the group norms in FCOS's heads, which need two values each where a map has one position
+WORDS = ("paper", "residual", "stages")  # they find places wherever these are, the others name one
 SMALLEST = 32  # pixels: one position of the coarsest map of a host
 
 
@@ -101,8 +104,10 @@ def create_detector(
     levels = find_levels(body, architecture.FINEST)
     if norms == "sync":
         body = _synchronised(body)
-    attend(body, [_spec(entry) for entry in entries if entry.at != "fpn"])
-    prune(body, levels)
+    sites = attend(body, [_spec(entry) for entry in entries if entry.at != "fpn"])
+    behind = unused(body, levels)
+    _check_sites(sites, behind, levels[-1])
+    drop(body, behind)
     by_size = 1.0 if arch == "ssd" else sizes[-1] / TRAINED_AT
     scale = by_size if anchor_scale is None else anchor_scale
     settings = Settings(
@@ -111,6 +116,18 @@ def create_detector(
     detector = cast("AbstractDetector", architecture.build(body, levels, settings))
     attend(detector.backbone, [_spec(entry) for entry in entries if entry.at == "fpn"])
     return detector
+
+
+def _check_sites(sites: Sequence[Site], unused: Sequence[str], last: Level) -> None:
+    """Refuse attention that would never run; where a word found other places too, only tell of it."""
+    lost = [site for site in sites if any(f"{site.name}.".startswith(f"{name}.") for name in unused)]
+    if not lost:
+        return
+    names = ", ".join(site.name for site in lost)
+    where = f"behind the last map that a detector uses, '{last.name}'"
+    if len(lost) == len(sites) or any(not site.placement.startswith(WORDS) for site in lost):
+        raise UsageError(f"attention at {names} would never run: it lies {where}; valid: places up to it, and fpn")
+    warnings.warn(f"{len(lost)} of {len(sites)} sites are left out ({names}): they lie {where}", stacklevel=3)
 
 
 def _spec(entry: Entry) -> dict[str, Any]:

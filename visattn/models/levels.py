@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from visattn.attention._contract import AbstractAttention
 from visattn.heads.pyramid import Level, features
 from visattn.insertion import places
 from visattn.insertion.probe import Probe, probe
@@ -43,14 +42,16 @@ def find_levels(host: nn.Module, finest: int) -> list[Level]:
     if last:
         raise _refusal(host, f"the channels of '{last}' are its last axis")
     levels = {}
-    for stage, name in places.stage_ends(host, record).items():
-        stride, shape = 2 ** (stage + 1), record.seen[name].outputs[-1]
-        assert shape is not None  # the end of a stage is a map
+    for place in places.stages(host, record):
+        stage, shape = record.stage(place.name), record.seen[place.name].outputs[-1]
+        assert stage is not None
+        assert shape is not None  # a place of a stage is a map
+        stride = 2 ** (stage + 1)
         if finest <= stride <= NEEDED[-1]:
             if shape[2] * stride != record.height:
-                found = f"'{name}' is {shape[2]} high for {record.height} pixels, which is no whole stride"
+                found = f"'{place.name}' is {shape[2]} high for {record.height} pixels, which is no whole stride"
                 raise _refusal(host, f"{found}: it pads less than it cuts")
-            levels[stride] = Level(_called(host, record, name), stride, shape[1])
+            levels[stride] = Level(_end(host, record, place.name), stride, shape[1])
     missing = [stride for stride in NEEDED if stride not in levels]
     if missing:
         have = ", ".join(map(str, sorted(levels))) or "none"
@@ -58,19 +59,17 @@ def find_levels(host: nn.Module, finest: int) -> list[Level]:
     return [levels[stride] for stride in sorted(levels)]
 
 
-def _called(host: nn.Module, record: Probe, name: str) -> str:
-    """Return the last module inside the container ``name`` that returns its map: checkpointing skips containers."""
+def _end(host: nn.Module, record: Probe, name: str) -> str:
+    """Return the last module of its stage that returns the same tensor as ``name``, as the stage leaves it.
+
+    An activation in place returns what the norm before it returned. Containers are passed over:
+    where a host checkpoints its gradients, nobody calls them.
+    """
     own = places.modules(host)
-    inside = [
-        n
-        for n, seen in record.seen.items()
-        if n.startswith(f"{name}.")
-        and n in own
-        and not places.is_container(own[n])
-        and seen.same == record.seen[name].same
-    ]
-    # the last one, not the outermost: an activation in place returns what the norm before it returned
-    return max(inside, key=lambda n: record.seen[n].order) if inside and places.is_container(own[name]) else name
+    same = [n for n in own if n in record.seen and record.seen[n].same == record.seen[name].same]
+    top = min((n for n in same if f"{name}.".startswith(f"{n}.")), key=len)
+    inside = [n for n in same if f"{n}.".startswith(f"{top}.") and not places.is_container(own[n])]
+    return max(inside, key=lambda n: record.seen[n].order)
 
 
 def _refusal(host: nn.Module, reason: str) -> UsageError:
@@ -89,55 +88,44 @@ def _channels_last(host: nn.Module, record: Probe) -> str | None:
     return None
 
 
-def prune(host: nn.Module, levels: Sequence[Level]) -> list[str]:
-    """Replace what no level depends on by ``nn.Identity`` and return its names: the classifier, later layers.
-
-    Without that its parameters would get no gradient, and distributed training would stop. The keys
-    of what is gone are ignored when a state dict is loaded, so that a classifier's checkpoint fits, strictly.
+def unused(host: nn.Module, levels: Sequence[Level]) -> list[str]:
+    """Return the modules of ``host`` that no level depends on: the classifier, layers behind the last level.
 
     Raises:
-        UsageError: an attention block stands there, where it would never run.
+        UsageError: something behind a level changes its map in place.
     """
-    _check_kept(host, levels)
     used = _used(host, levels)
-    gone: list[str] = []
-    for path, module in list(host.named_modules()):
+    found: list[str] = []
+    for path, module in host.named_modules():
         parameters = list(module.parameters())
-        inside = any(path.startswith(f"{name}.") for name in gone)
+        inside = any(path.startswith(f"{name}.") for name in found)
         if path and parameters and not inside and not any(id(p) in used for p in parameters):
-            gone.append(path)
-    for path in gone:
-        if any(isinstance(m, AbstractAttention) for m in host.get_submodule(path).modules()):
-            raise UsageError(
-                f"site {site_name(path)} has attention and lies behind the last map that a detector uses, "
-                f"'{levels[-1].name}'; name places up to it"
-            )
-    for path in gone:
-        parent, _, name = path.rpartition(".")
-        host.get_submodule(parent)._modules[name] = nn.Identity()
-    ignore = partial(_forget, tuple(f"{path}." for path in gone))
+            found.append(path)
+    return [site_name(path) for path in found]
+
+
+def drop(host: nn.Module, names: Sequence[str]) -> None:
+    """Replace the modules ``names`` of ``host`` by ``nn.Identity``.
+
+    Their parameters would get no gradient, and distributed training would stop. Their keys are
+    ignored when a state dict is loaded, so that a classifier's checkpoint fits, strictly.
+    """
+    for name in names:
+        parent, _, child = name.rpartition(".")
+        host.get_submodule(parent)._modules[child] = nn.Identity()
+    ignore = partial(_forget, tuple(f"{name}." for name in names))
     host.register_load_state_dict_pre_hook(ignore)  # type: ignore[no-untyped-call]
-    return gone
-
-
-def _check_kept(host: nn.Module, levels: Sequence[Level]) -> None:
-    names = [level.name for level in levels]
-    with torch.no_grad():
-        maps = _maps(host, names)
-        for name, x in zip(names, maps, strict=True):
-            (alone,) = _maps(host, [name])
-            if not torch.allclose(x, alone):
-                raise _refusal(host, f"what follows '{name}' overwrites its map in place")
 
 
 def _used(host: nn.Module, levels: Sequence[Level]) -> set[int]:
     """Return the ids of the parameters that some level depends on."""
     parameters = list(host.parameters())
     trained = [p.requires_grad for p in parameters]
+    images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)).to(parameters[0])
     try:
         host.requires_grad_(True)
-        with torch.enable_grad():
-            total = torch.stack([x.sum() for x in _maps(host, [level.name for level in levels])]).sum()
+        with torch.random.fork_rng(devices=[]), evaluating(host), torch.enable_grad():
+            total = torch.stack([x.sum() for x in _kept_maps(host, levels, images)]).sum()
             gradients = torch.autograd.grad(total, parameters, allow_unused=True)
     finally:
         for parameter, was in zip(parameters, trained, strict=True):
@@ -145,10 +133,28 @@ def _used(host: nn.Module, levels: Sequence[Level]) -> set[int]:
     return {id(p) for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
 
 
-def _maps(host: nn.Module, names: Sequence[str]) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    with torch.random.fork_rng(devices=[]), evaluating(host):
-        return features(host, names, torch.randn(1, 3, 64, 96, generator=generator).to(next(host.parameters())))
+def _kept_maps(host: nn.Module, levels: Sequence[Level], images: Tensor) -> list[Tensor]:
+    """Return the maps of all levels; refuse one that something behind it changes in place."""
+    versions: dict[str, int] = {}
+    names = [level.name for level in levels]
+
+    def note(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
+            del module, args
+            versions[name] = output._version
+
+        return hook
+
+    handles = [host.get_submodule(name).register_forward_hook(note(name)) for name in names]
+    try:
+        maps = features(host, names, images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name, x in zip(names, maps, strict=True):
+        if x._version != versions[name]:
+            raise _refusal(host, f"what follows '{name}' overwrites its map in place")
+    return maps
 
 
 def _forget(gone: tuple[str, ...], module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
