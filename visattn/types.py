@@ -51,6 +51,14 @@ class Frames(NamedTuple):
     pictures: list[tuple[int, int]]  # of each picture as it was given
 
 
+class Metric(NamedTuple):
+    """The score by which runs of a task are compared: a fraction, told in percent."""
+
+    key: str  # logged as <split>/<key>
+    word: str  # for axes and lines on the screen
+    name: str  # for headings
+
+
 class ClassificationBatch(NamedTuple):
     """What a classification data module yields; normalising is left to the device."""
 

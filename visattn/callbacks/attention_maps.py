@@ -130,7 +130,9 @@ class AttentionMaps(L.Callback):
         batch = trainer.datamodule.val_dataloader().collate_fn([dataset[i] for i in chosen])
         images = list(batch[0])
         seen = _run(trainer, module, images, batch[1])
-        captions = [f"id={i} {' '.join(text.split())} epoch={self._epoch}" for i, text in zip(chosen, seen.said, strict=True)]
+        captions = [
+            f"id={i} {' '.join(text.split())} epoch={self._epoch}" for i, text in zip(chosen, seen.said, strict=True)
+        ]
         below = [f"id={i}  epoch={self._epoch}\n{text}" for i, text in zip(chosen, seen.said, strict=True)]
         pictures = draw(seen.maps, images, keys=keys, captions=below, size=SIDE, frames=seen.frames)
         folder = Path(trainer.default_root_dir, self.folder)

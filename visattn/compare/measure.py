@@ -15,7 +15,7 @@ from visattn.tasks.restore import restore
 from visattn.tasks.tables import write_json
 
 ROUNDS = 15
-BATCH = 16
+BATCH = 16  # at most; a task whose pictures are large says less
 
 
 def measure_arms(plan: Plan, *, image_size: int, progress: Callable[[float], None] | None = None) -> dict[str, Any]:
@@ -23,7 +23,8 @@ def measure_arms(plan: Plan, *, image_size: int, progress: Callable[[float], Non
     done = {cell.arm.label: cell for cell in reversed(plan.cells) if cell.state == "finished"}
     builders = {arm.label: partial(_network, done[arm.label]) for arm in plan.arms if arm.label in done}
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    cost = measure_cost(builders, image_size=image_size, batch=BATCH, device=device, rounds=ROUNDS, progress=progress)
+    batch = min(BATCH, restore(next(iter(done.values())).folder).task.batch)
+    cost = measure_cost(builders, image_size=image_size, batch=batch, device=device, rounds=ROUNDS, progress=progress)
     write_json(plan.out / "cost.json", cost)
     return cost
 

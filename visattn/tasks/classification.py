@@ -22,8 +22,8 @@ from visattn.maps.capture import recording
 from visattn.maps.choice import class_map_layer
 from visattn.maps.gradcam import grad_cam
 from visattn.models.create import create_model, normalisation
-from visattn.tasks.task import AbstractTask, Metric, Results, Seen
-from visattn.types import AttentionSpec, ClassificationBatch, Init
+from visattn.tasks.task import AbstractTask, Results, Seen
+from visattn.types import AttentionSpec, ClassificationBatch, Init, Metric
 
 
 class ClassificationTask(AbstractTask):

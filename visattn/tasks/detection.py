@@ -20,8 +20,8 @@ from visattn.maps.gradcam import grad_cam
 from visattn.models.detector import Norms, create_detector
 from visattn.tasks.average_precision import BoxScores, Found, evaluate, found, gather
 from visattn.tasks.found import marked, said_of
-from visattn.tasks.task import AbstractTask, Metric, Results, Seen
-from visattn.types import AttentionSpec, DetectionBatch, Init, UsageError
+from visattn.tasks.task import AbstractTask, Results, Seen
+from visattn.types import AttentionSpec, DetectionBatch, Init, Metric, UsageError
 
 Targets = list[dict[str, Tensor]]
 
@@ -142,7 +142,7 @@ class DetectionTask(AbstractTask):
         losses: dict[str, Tensor] = self.network([as_floats(image) for image in batch.images], batch.targets)
         total = torch.stack(list(losses.values())).sum()
         if not bool(total.isfinite()):
-            terms = ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items())
+            terms = ", ".join(f"{name} {value.item():.4g}" for name, value in losses.items())
             raise UsageError(f"the loss of step {self.global_step} is not finite ({terms}); lower the learning rate")
         how = {"on_step": False, "on_epoch": True, "batch_size": len(batch.images)}
         self.log("train/loss", total, prog_bar=True, **how)  # type: ignore[arg-type]

@@ -15,15 +15,7 @@ from torch import Tensor, nn
 from visattn.maps.boxes import Marked
 from visattn.maps.capture import Maps
 from visattn.tasks.optim import OPTIMIZER, SCHEDULE, optimise
-from visattn.types import Frames
-
-
-class Metric(NamedTuple):
-    """The score by which runs of a task are compared: a fraction, told in percent."""
-
-    key: str  # logged as <split>/<key>
-    word: str  # for axes and lines on the screen
-    name: str  # for headings
+from visattn.types import Frames, Metric
 
 
 class Seen(NamedTuple):
