@@ -52,8 +52,9 @@ def batch(*counts: int) -> DetectionBatch:
     return DetectionBatch(images, targets, torch.arange(len(counts)))
 
 
-@pytest.mark.parametrize("counts", [(2, 1), (1, 0), (0, 0)], ids=["boxes", "one empty", "all empty"])
-@pytest.mark.parametrize("arch", ["fcos", "fasterrcnn"])
+@pytest.mark.parametrize(
+    ("arch", "counts"), [("fcos", (2, 1)), ("fcos", (0, 0)), ("fasterrcnn", (1, 0)), ("fasterrcnn", (0, 0))]
+)
 def test_losses_are_logged_one_by_one(arch: str, counts: tuple[int, ...]) -> None:
     made = task(arch=arch, attention="eca")
     total = made.training_step(batch(*counts), 0)
@@ -136,7 +137,7 @@ def found(labels: list[int], scores: list[float], truths: list[int], crowd: list
     [
         (found([0, 1], [0.9, 0.9], [0, 1], [False, False]), {(0, 0): 1, (1, 1): 1}),
         (found([1], [0.9], [0, 1], [False, False]), {(0, 1): 1, (1, 2): 1}),
-        (found([0, 1], [0.9, 0.4], [0], [False]), {(0, 0): 1}),
+        (found([0, 1], [0.9, 0.3], [0], [False]), {(0, 0): 1}),
         (found([0, 1], [0.9, 0.8], [0], [False]), {(0, 0): 1, (2, 1): 1}),
         (found([0], [0.9], [0], [True]), {}),
     ],
@@ -148,11 +149,12 @@ def test_confusion(one: Found, expected: dict[tuple[int, int], int]) -> None:
 
 
 def test_results_and_marks() -> None:
-    one = found([0, 1], [0.4, 0.9], [0], [False])
+    one = found([0, 1], [0.3, 0.9], [0], [False])
     rows = result_rows(one, "a.jpg", [7, 9])
-    assert [(row["category_id"], row["score"]) for row in rows] == [(9, 0.9), (7, 0.4)]
+    assert [(row["category_id"], row["score"]) for row in rows] == [(9, 0.9), (7, 0.3)]
     assert rows[0]["bbox"] == [100.0, 100.0, 40.0, 40.0]
     assert [(m.name, m.score) for m in marked(one, ["dog", "cat"])] == [("dog", None), ("cat", 0.9)]
+    assert len(marked(one, ["dog", "cat"], 0.2)) == 3
 
 
 def test_the_table_leaves_out_what_is_not_known() -> None:

@@ -10,17 +10,17 @@ import numpy as np
 from visattn.maps.boxes import Marked
 from visattn.tasks.average_precision import Found
 
-SURE = 0.5  # score from which a detection is drawn, named, and counts in the confusion matrix
+SURE = 0.4  # score from which a detection is drawn, told, and counts in the confusion matrix
 
 
-def marked(one: Found, names: Sequence[str]) -> list[Marked]:
-    """Return what is drawn of a picture: its objects, and the detections that are sure."""
+def marked(one: Found, names: Sequence[str], threshold: float = SURE) -> list[Marked]:
+    """Return what is drawn of a picture: its objects, and the detections with at least this score."""
     truths = [
         Marked(tuple(box), names[label], None, int(label))
         for box, label, crowd in zip(one.true_boxes.tolist(), one.true_labels, one.crowd, strict=True)
         if not crowd
     ]
-    sure = one.scores >= SURE
+    sure = one.scores >= threshold
     columns = (one.boxes[sure].tolist(), one.labels[sure], one.scores[sure])
     return truths + [Marked(tuple(b), names[k], float(s), int(k)) for b, k, s in zip(*columns, strict=True)]
 
