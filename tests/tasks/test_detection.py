@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -212,22 +214,14 @@ def test_a_run_can_be_tested_predicted_and_looked_at(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = json.loads((run / "result.json").read_text())["metrics"]
-    for i, size in enumerate([(120, 80), (64, 100)]):
-        Image.fromarray(np.random.default_rng(i).integers(0, 255, (*size, 3), dtype=np.uint8)).save(
-            tmp_path / f"{i}.png"
-        )
+    pictures = [str(tmp_path / name) for name in ("0.png", "1.png")]
+    for path, size in zip(pictures, [(120, 80), (64, 100)], strict=True):
+        pixels = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
     commands = [
         ["test", "--config", str(run / "config.yaml"), f"--ckpt_path={run}", f"--out={tmp_path / 'again'}"],
-        ["predict", "--checkpoint", str(run), str(tmp_path), "--out", str(tmp_path / "found")],
-        [
-            "maps",
-            "--checkpoint",
-            str(run),
-            str(tmp_path / "0.png"),
-            str(tmp_path / "1.png"),
-            "--out",
-            str(tmp_path / "maps"),
-        ],
+        ["predict", "--checkpoint", str(run), *pictures, "--out", str(tmp_path / "found")],
+        ["maps", "--checkpoint", str(run), *pictures, "--out", str(tmp_path / "maps")],
     ]
     for command in commands:
         with pytest.raises(SystemExit) as end:
@@ -235,10 +229,34 @@ def test_a_run_can_be_tested_predicted_and_looked_at(
         assert end.value.code == 0
     assert "AR, 100 a picture" in capsys.readouterr().out
     assert json.loads((tmp_path / "again/result.json").read_text())["metrics"] == before
-    found_files = {path.name for path in (tmp_path / "found").iterdir()}
-    assert found_files == {"predictions.json", "categories.json", "0.jpg", "1.jpg"}
+    written = {path.name for path in (tmp_path / "found").iterdir()}
+    assert written == {"predictions.json", "categories.json", "0.jpg", "1.jpg"}
     assert {path.name for path in (tmp_path / "maps").iterdir()} == {"0.jpg", "1.jpg"}
     assert isinstance(restore(run).task, DetectionTask)
+
+
+@pytest.mark.slow
+def test_two_processes_score_every_picture_once(tmp_path: Path) -> None:
+    # 9 test pictures and 5 of validation on 2 ranks: uneven shards
+    how = ["--data.test=9", "--data.val=5", "--model.attention=se", "--trainer.max_epochs=1"]
+    two, one = tmp_path / "two", tmp_path / "one"
+    ddp = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+    command = [sys.executable, "-m", "visattn", "fit", *SMALL, *how, *ddp, f"--out={two}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(load_matches(two / "matches.npz").pictures) == 9
+    with pytest.raises(SystemExit):
+        main(["test", "--config", str(CONFIG), *SMALL[2:], *how, f"--ckpt_path={two}", f"--out={one}"])
+    scores = [json.loads((folder / "result.json").read_text())["metrics"] for folder in (one, two)]
+    assert scores[0] == pytest.approx(scores[1])
+
+
+@pytest.mark.slow
+def test_mixed_precision_trains(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    fit(f"--out={out}", "--trainer.precision=bf16-mixed", "--trainer.gradient_clip_val=1", "--model.channels_last=true")
+    losses = [float(row["train/loss"]) for row in read_rows(out / "metrics.csv")]
+    assert losses[1] < losses[0]
 
 
 @pytest.mark.slow
