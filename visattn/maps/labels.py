@@ -57,7 +57,7 @@ def legend(names: Sequence[str], width: int) -> Image.Image:
 
     Example:
         >>> legend(["cat", "dog"], 200).height
-        31
+        35
     """
     step = line_height(TEXT) + GAP // 2
     spots, left, top = [], GAP, GAP // 2
