@@ -185,7 +185,7 @@ def test_refusals(arch: str, keywords: dict[str, Any], message: str) -> None:
 
 def test_sites_behind_the_last_level_are_told_of() -> None:
     # timm takes this host's features before its last stage
-    with pytest.warns(UserWarning, match="1 of 4 sites are left out"):
+    with pytest.warns(UserWarning, match="4 of 16 sites are left out"):
         detector = build(backbone="ghostnet_050", attention="eca")
     assert "blocks.8" not in " ".join(attended(detector.body))
 
