@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torchvision.models import detection
 
 import visattn
 from visattn.heads import ARCHITECTURES
@@ -16,6 +17,13 @@ from visattn.types import UsageError
 
 IMAGES = list(torch.rand(2, 3, 64, 80, generator=torch.Generator().manual_seed(0)))
 EMPTY = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+# torchvision's class, and what it adds to a label for its background
+THEIRS = {
+    "fasterrcnn": (detection.FasterRCNN, 1),
+    "retinanet": (detection.RetinaNet, 0),
+    "fcos": (detection.FCOS, 0),
+    "ssd": (detection.ssd.SSD, 1),
+}
 GOOD = {"boxes": torch.tensor([[4.0, 5, 40, 50]]), "labels": torch.tensor([2])}
 
 
@@ -36,23 +44,21 @@ def test_pictures_without_objects_train(arch: str, targets: list[dict[str, Tenso
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_labels_come_back_as_they_went_in(arch: str) -> None:
-    detector = build(arch).train()
-    optimizer = torch.optim.Adam(detector.parameters(), 3e-3)
-    targets = [{"boxes": torch.tensor([[8.0, 8, 56, 56]]), "labels": torch.tensor([label])} for label in (0, 2)]
-    images = [torch.full((3, 64, 64), 0.1), torch.full((3, 64, 64), 0.9)]
-    for _ in range(25):
-        optimizer.zero_grad()
-        torch.stack(list(detector(images, targets).values())).sum().backward()
-        optimizer.step()
-    assert [int(t["labels"]) for t in targets] == [0, 2], "the caller's targets stay what they were"
-    for norm in detector.modules():
-        if isinstance(norm, torch.nn.BatchNorm2d):
-            norm.momentum = None
-            norm.reset_running_stats()
-    detector(images, targets)
-    found = detector.eval()(images)
-    assert [int(one["labels"][one["scores"].argmax()]) for one in found] == [0, 2]
+def test_labels_are_shifted_both_ways_where_there_is_a_background(arch: str) -> None:
+    theirs, shift = THEIRS[arch]
+    detector, targets = build(arch), [GOOD, EMPTY]
+    shifted = [{**target, "labels": target["labels"] + shift} for target in targets]
+    torch.manual_seed(1)
+    losses = detector(IMAGES, targets)
+    torch.manual_seed(1)
+    assert losses == theirs.forward(detector, IMAGES, shifted)
+    assert GOOD["labels"].tolist() == [2], "the caller's targets stay what they were"
+    detector.eval()
+    detector.score_thresh = 0.0
+    for one, other in zip(detector(IMAGES), theirs.forward(detector, IMAGES), strict=True):
+        assert torch.equal(one["labels"] + shift, other["labels"])
+        assert torch.equal(one["boxes"], other["boxes"])
+        assert arch == "fasterrcnn" or len(one["labels"])
 
 
 def without(key: str) -> dict[str, Tensor]:
@@ -60,7 +66,7 @@ def without(key: str) -> dict[str, Tensor]:
 
 
 def boxes(*rows: list[float]) -> dict[str, Tensor]:
-    return {"boxes": torch.tensor(rows), "labels": torch.zeros(len(rows), dtype=torch.int64)}
+    return {"boxes": torch.tensor(rows, dtype=torch.float32), "labels": torch.zeros(len(rows), dtype=torch.int64)}
 
 
 TARGETS = [

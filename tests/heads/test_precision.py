@@ -30,7 +30,6 @@ class Exact(nn.Module):
     def __init__(self, detector: AbstractDetector) -> None:
         super().__init__()
         self.kept = detector.head
-        self.shape = "x".join(type(detector).__name__)
         self.detector = [detector]  # no child
 
     def forward(self, features: list[Tensor]) -> dict[str, Tensor]:
@@ -69,7 +68,7 @@ def inside(box: Tensor, anchors: Tensor) -> int:
 
 def encoded(detector: AbstractDetector, boxes: Tensor, anchors: Tensor) -> Tensor:
     coder: Any = detector.box_coder
-    return coder.encode(boxes, anchors) if hasattr(coder, "normalize_by_size") else coder.encode_single(boxes, anchors)
+    return coder.encode(anchors, boxes) if hasattr(coder, "normalize_by_size") else coder.encode_single(boxes, anchors)
 
 
 def error(found: list[dict[str, Tensor]]) -> float:

@@ -258,8 +258,7 @@ def _build(entry: Entry, channels: int, module: nn.Module, host: nn.Module) -> A
 def _commit(host: nn.Module, plan: _Plan) -> str:
     wrapper = attended(host).get(plan.place.name)
     if wrapper is None:
-        site = at_places.modules(host)[plan.place.name]
-        path = next(path for path, m in host.named_modules() if m is site)
+        path = next(path for path, m in host.named_modules() if m is at_places.modules(host)[plan.place.name])
         wrapper = Attended(host.get_submodule(path))
         _replace(host, path, wrapper)
     return wrapper.insert(plan.entry.block, plan.block, before=plan.place.before)
