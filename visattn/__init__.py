@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from visattn.insertion.state import attention_state_dict, load_attention, save_attention
     from visattn.maps.capture import capture
     from visattn.models.create import create_model
+    from visattn.models.detector import create_detector
     from visattn.models.loading import load_weights
     from visattn.models.parameters import freeze_host, param_groups
     from visattn.types import UsageError
@@ -28,6 +29,7 @@ _HOMES = {
     "block": "attention",
     "blocks": "attention",
     "capture": "maps.capture",
+    "create_detector": "models.detector",
     "create_model": "models.create",
     "detach": "insertion.attend",
     "freeze_host": "models.parameters",
@@ -46,6 +48,7 @@ __all__ = [
     "block",
     "blocks",
     "capture",
+    "create_detector",
     "create_model",
     "detach",
     "freeze_host",

@@ -182,7 +182,9 @@ def test_what_cannot_be_exported_is_told_in_one_line_and_leaves_nothing(tmp_path
 
 def test_missing_packages_are_named(tmp_path, monkeypatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr("visattn.export.onnx.find_spec", lambda name: None if name.startswith("onnxr") else find(name))
+    monkeypatch.setattr(
+        "visattn.export.packages.find_spec", lambda name: None if name.startswith("onnxr") else find(name)
+    )
     with pytest.raises(UsageError, match=r"needs onnxruntime: pip install 'visattn\[export\]'"):
         export_onnx(host(), tmp_path / "a.onnx", SIZE, metadata={})
 

@@ -171,4 +171,6 @@ def _line(cell: Cell) -> str:
     if cell.state != "finished":
         return f"{name}: failed, see {cell.folder.with_suffix('.log')}"
     result = json.loads((cell.folder / "result.json").read_text())
-    return f"{name}: top-1 {100 * result['metrics']['test/top1']:.1f} % in {result['train_seconds']:.0f} s"
+    metric, seconds = result["metric"], result["train_seconds"]
+    score = 100 * result["metrics"][f"test/{metric['key']}"]
+    return f"{name}: {metric['word']} {score:.1f} % in {seconds:.0f} s"

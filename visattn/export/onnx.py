@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
@@ -12,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from visattn.export.graph import INPUT, OUTPUT, Graph, Run, example_images, write_checked
+from visattn.export.packages import require_packages
 from visattn.types import UsageError
-
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def export_onnx(
@@ -55,7 +53,7 @@ def export_onnx(
         True
     """
     path = Path(path)
-    _require_packages()
+    require_packages()
     if path.suffix != ".onnx":
         raise UsageError(f"an ONNX file ends in .onnx, got {path}")
     images = example_images(model, image_size, check)
@@ -99,9 +97,3 @@ def _session(path: Path) -> Run:
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda images: [torch.from_numpy(y) for y in session.run(None, {INPUT: images.cpu().numpy()})]
-
-
-def _require_packages() -> None:
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        raise UsageError(f"ONNX export needs {', '.join(missing)}: pip install 'visattn[export]'")

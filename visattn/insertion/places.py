@@ -36,7 +36,8 @@ FAMILIES = {
 }
 RESNET = ("layer1", "layer2", "layer3")  # a detector's body has lost its class and kept its layers
 
-PYRAMID_OUTPUTS = "layer_blocks"  # of torchvision's pyramid
+# torchvision's pyramid, told by name: importing torchvision.ops here would cost every `import visattn` a second.
+PYRAMID, PYRAMID_OUTPUTS = "FeaturePyramidNetwork", "layer_blocks"
 
 
 class Place(NamedTuple):

@@ -4,6 +4,7 @@ Drawing stays in ``visattn.maps.render`` and ``visattn.maps.draw``, which load P
 """
 
 from visattn.maps.capture import MapInfo, Maps, capture, map_keys
+from visattn.maps.crop import to_pictures
 from visattn.maps.gradcam import grad_cam
 from visattn.maps.score import energy_in_object, entropy, pointing_game, rank_auc, saturation
 
@@ -18,4 +19,5 @@ __all__ = [
     "pointing_game",
     "rank_auc",
     "saturation",
+    "to_pictures",
 ]

@@ -53,7 +53,7 @@ def create_model(
         >>> sum("attention" in key for key in model.state_dict()) > 0
         True
     """
-    model = _host(name, num_classes, pretrained=pretrained, **host)
+    model = build_host(name, num_classes, pretrained=pretrained, **host)
     if weights is not None:
         load_weights(model, Path(weights), rename=rename)
     attend(model, attention, init=attention_init)
@@ -73,7 +73,8 @@ def normalisation(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...
     return tuple(config.get("mean", IMAGENET_MEAN)), tuple(config.get("std", IMAGENET_STD))
 
 
-def _host(name: str | nn.Module, num_classes: int | None, *, pretrained: bool, **host: Any) -> nn.Module:
+def build_host(name: str | nn.Module, num_classes: int | None, *, pretrained: bool, **host: Any) -> nn.Module:
+    """Return the host ``name``, a timm name, ``torchvision:<model>`` or a module, as its library builds it."""
     if isinstance(name, nn.Module):
         return name
     if name.startswith(TORCHVISION):
