@@ -36,8 +36,7 @@ FAMILIES = {
 }
 RESNET = ("layer1", "layer2", "layer3")  # a detector's body has lost its class and kept its layers
 
-# torchvision's pyramid, told by name: importing torchvision.ops here would cost every `import visattn` a second.
-PYRAMID, PYRAMID_OUTPUTS = "FeaturePyramidNetwork", "layer_blocks"
+PYRAMID_OUTPUTS = "layer_blocks"  # of torchvision's pyramid
 
 
 class Place(NamedTuple):

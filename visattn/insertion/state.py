@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from visattn import weights
-from visattn.insertion.places import modules
+from visattn.insertion.trunk import modules
 from visattn.insertion.wrapper import ATTENTION, attended, is_added
 from visattn.types import UsageError, unknown
 
