@@ -23,7 +23,7 @@ from visattn.maps.choice import class_map_layer
 from visattn.maps.gradcam import grad_cam
 from visattn.models.create import create_model, normalisation
 from visattn.tasks.task import AbstractTask, Results, Seen
-from visattn.types import AttentionSpec, ClassificationBatch, Init, Metric
+from visattn.types import ACCURACY, AttentionSpec, ClassificationBatch, Init
 
 
 class ClassificationTask(AbstractTask):
@@ -55,7 +55,7 @@ class ClassificationTask(AbstractTask):
     """
 
     kind = "classification"
-    metric = Metric("top1", "top-1", "accuracy")
+    metric = ACCURACY
     spoken: ClassVar[dict[str, str]] = {"top1": "top-1"}
     batch = 32
 
