@@ -59,6 +59,9 @@ class Metric(NamedTuple):
     name: str  # for headings
 
 
+ACCURACY = Metric("top1", "top-1", "accuracy")  # also of results that do not say
+
+
 class ClassificationBatch(NamedTuple):
     """What a classification data module yields; normalising is left to the device."""
 

@@ -17,6 +17,7 @@ from visattn.tasks.matches import average_precision, load_matches, match, save_m
 from visattn.types import UsageError
 
 BOX, FAR = (10.0, 10.0, 50.0, 50.0), (100.0, 100.0, 150.0, 160.0)
+IN = (110.0, 110.0, 120.0, 125.0)  # inside FAR
 NAMES = ["dog", "cat", "owl"]
 Row = tuple[Sequence[float], int, float]
 
@@ -49,7 +50,9 @@ CASES = [
     ("a surer mistake", [picture([(BOX, 0, 0.5), (FAR, 0, 0.9)], [(BOX, 0)])], 0.5, 0.5),
     ("an unsure mistake", [picture([(BOX, 0, 0.9), (FAR, 0, 0.5)], [(BOX, 0)])], 1.0, 1.0),
     ("found twice", [picture([(BOX, 0, 0.9), (BOX, 0, 0.8), (FAR, 0, 0.7)], [(BOX, 0), (FAR, 0)])], None, None),
-    ("a crowd is neither", [picture([(FAR, 0, 0.9), (BOX, 0, 0.8)], [(BOX, 0), (FAR, 0)], [False, True])], 1.0, 1.0),
+    # a small detection inside a large crowd, which nobody has to find as a whole
+    ("a crowd is neither", [picture([(IN, 0, 0.9), (BOX, 0, 0.8)], [(BOX, 0), (FAR, 0)], [False, True])], 1.0, 1.0),
+    ("a crowd may be missed", [picture([(BOX, 0, 0.8)], [(BOX, 0), (FAR, 0)], [False, True])], 1.0, 1.0),
     # the second picture's object is of a class that nothing was found of: the mean of 1 and 0
     ("two classes", [picture([(BOX, 0, 0.9)], [(BOX, 0)]), picture([], [(FAR, 2)])], 0.5, 0.5),
     # a class with guesses alone is in no mean

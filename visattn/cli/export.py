@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import json
+from argparse import Namespace
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol
 
 from visattn.cli.parser import Parser
 from visattn.types import unknown
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from visattn.tasks.restore import Restored
 
 FORMATS = ("onnx", "pt2")
+
+
+class Writer(Protocol):
+    """What a task's file here offers."""
+
+    def __call__(self, restored: Restored, options: Namespace) -> float:
+        """Write ``options.out`` and return by how much onnxruntime differs from torch."""
 
 
 def run(args: Sequence[str]) -> int:
@@ -25,9 +33,11 @@ def run(args: Sequence[str]) -> int:
     parser.add_argument("--format", default="onnx", help="onnx, or pt2: an archive of torch.export")
     parser.add_argument("--out", type=Path, default=None, help="the file to write; by default model.FORMAT")
     parser.add_argument("--with-maps", action="store_true", help="give every attention map as a named output")
+    parser.add_argument("--pictures", help="of a detector: what to compare on; else test pictures of the run folder")
     options = parser.parse_args(args)
     if options.format not in FORMATS:
         raise unknown("format", options.format, FORMATS)
+<<<<<<< HEAD
     from visattn.export import export_onnx, export_program
     from visattn.tasks.restore import restore
 
@@ -45,4 +55,13 @@ def run(args: Sequence[str]) -> int:
     difference = write(task.network, out, restored.image_size, metadata=metadata, with_maps=options.with_maps)
     size = out.stat().st_size / 2**20
     print(f"{out}: {size:.1f} MB; {reader} differs from torch by at most {difference:.1e}")
+=======
+    from visattn.tasks.restore import restore
+
+    restored = restore(options.checkpoint)
+    write: Writer = import_module(f"visattn.cli.export_{restored.task.kind}").write
+    difference = write(restored, options)
+    size = options.out.stat().st_size / 2**20
+    print(f"{options.out}: {size:.1f} MB; onnxruntime differs from torch by at most {difference:.1e}")
+>>>>>>> detect-task
     return 0

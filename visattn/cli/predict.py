@@ -44,6 +44,8 @@ def run(args: Sequence[str]) -> int:
     options = parser.parse_args(args)
     if options.batch_size is not None and options.batch_size < 1:
         raise UsageError(f"--batch_size must be at least 1, got {options.batch_size}")
+    if options.threshold is not None and not 0 <= options.threshold <= 1:
+        raise UsageError(f"--threshold must be 0 to 1, got {options.threshold}")
     restored = restore(options.checkpoint)
     files = find_images(options.pictures[0] if len(options.pictures) == 1 else options.pictures)
     write: Writer = import_module(f"visattn.cli.predict_{restored.task.kind}").write

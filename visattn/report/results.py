@@ -10,9 +10,7 @@ from typing import Any, NamedTuple
 
 from visattn.report.attachments import Cost, Gallery, PictureDraws, read_cost, read_draws, read_gallery
 from visattn.report.document import Document
-from visattn.types import Metric, UsageError, unknown
-
-ACCURACY = Metric("top1", "top-1", "accuracy")  # of folders that do not say
+from visattn.types import ACCURACY, Metric, UsageError, unknown
 
 
 class Arm(NamedTuple):

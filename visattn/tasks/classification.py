@@ -24,7 +24,7 @@ from visattn.maps.gradcam import grad_cam
 from visattn.models.create import create_model, normalisation
 from visattn.models.parameters import freeze_host
 from visattn.tasks.task import AbstractTask, Results, Seen
-from visattn.types import AttentionSpec, ClassificationBatch, Init, Metric, unknown
+from visattn.types import ACCURACY, AttentionSpec, ClassificationBatch, Init, unknown
 
 TRAINS = ("all", "attention")
 
@@ -59,7 +59,7 @@ class ClassificationTask(AbstractTask):
     """
 
     kind = "classification"
-    metric = Metric("top1", "top-1", "accuracy")
+    metric = ACCURACY
     spoken: ClassVar[dict[str, str]] = {"top1": "top-1"}
     batch = 32
 
