@@ -37,7 +37,10 @@ def page(results: dict[str, Any]) -> str:
         f"{len(tried) - len(proven)} failed, {len(pairs) - len(tried)} refused.** "
         f"{sum(bool(row['exported']) for row in hosts)} of {len(hosts)} hosts exported."
     )
-    parts = [INTRO.format(exported=EXPORTED, **made), total, "", *_table(hosts, pairs)]
+    fewest = min((sum(row["host"] == host["host"] for row in pairs) for host in hosts), default=0)
+    few = f"The first {results['full']} hosts met every block, the others {fewest} each, in turns."
+    few = few if results["full"] < len(hosts) else ""
+    parts = [INTRO.format(exported=EXPORTED, **made), f"{total} {few}".strip(), "", *_table(hosts, pairs)]
     failed = [row for row in tried if row not in proven]
     parts += ["", "## Pairs that failed", "", *(_failures(failed) or ["None."])]
     parts += ["", "## Pairs that were refused", "", *_refusals([row for row in pairs if "refused" in row])]

@@ -32,7 +32,7 @@ HOSTS = [
     Host("regnetx_002", "RegNet X"),
     Host("regnety_002", "RegNet Y"),
     Host("densenet121", "DenseNet"),
-    Host("vgg11_bn", "VGG", keywords={"num_features": 64}),
+    Host("vgg11_bn", "VGG", keywords={"mlp_ratio": 0.05}),
     Host("seresnet18", "SE-ResNet"),
     Host("torchvision:resnet18", "ResNet (torchvision)"),
     Host("plain:cnn", "plain nn.Module"),

@@ -10,6 +10,7 @@ import timm
 import torch
 from hosts import HOSTS, Host, build
 from timm.layers import convert_sync_batchnorm
+from timm.utils import reparameterize_model
 from torch import nn
 
 import visattn
@@ -214,3 +215,53 @@ def test_host_attributes_and_modes_reach_through() -> None:
     assert model.layer1[0].bn2.weight is weight
     assert not any(m.training for m in model.modules())
     assert all(m.training for m in model.train().modules())
+
+
+def test_what_is_set_on_a_site_reaches_the_hosts_module() -> None:
+    model = build("resnet18")
+    bn = model.layer1[0].bn2
+    visattn.attend(model, "se")
+    model.layer1[0].bn2.eps = 0.5
+    model.layer1[0].bn2.weight = nn.Parameter(torch.ones(64))
+    assert (bn.eps, bn.weight.sum().item()) == (0.5, 64)
+    assert list(model.layer1[0].bn2._parameters) == []
+    model.layer1[0].bn2.note = "ours"
+    assert not hasattr(bn, "note")
+
+
+def test_a_site_inside_a_site_of_another_call() -> None:
+    model = build("resnet18")
+    before, state, inner = model(IMAGES), list(model.state_dict()), model.layer4[1].bn2
+    visattn.attend(model, "gc", at="layer4.1")
+    visattn.attend(model, "se", at="layer4.1.bn2")
+    assert torch.equal(model(IMAGES), before)
+    assert {"layer4.1.attention.gc.squeeze.weight", "layer4.1.bn2.attention.se.squeeze.weight"} <= set(
+        model.state_dict()
+    )
+    assert visattn.detach(model, sites=["layer4.1"]) == ["layer4.1/gc"]
+    assert [site.name for site in visattn.sites(model) if site.blocks] == ["layer4.1.bn2"]
+    visattn.attend(model, "gc", at="layer4.1")
+    visattn.detach(model)
+    assert model.layer4[1].bn2 is inner
+    assert list(model.state_dict()) == state
+
+
+def test_containers_with_a_forward_of_their_own_stay_containers() -> None:
+    model = build("densenet121")
+    block = model.features.denseblock1
+    names, length = list(block), len(block)
+    visattn.attend(model, "scse")
+    wrapped = model.features.denseblock1
+    assert (list(wrapped), len(wrapped), names[0] in wrapped) == (names, length, True)
+    assert wrapped[names[0]] is block[names[0]]
+    assert bool(model.features.denseblock1)
+
+
+def test_merging_a_host_for_inference_keeps_its_blocks() -> None:
+    model, images = build("repvgg_a0").double(), IMAGES.double()
+    visattn.attend(model, "se", init="paper")
+    before = model(images)
+    merged = reparameterize_model(model)
+    assert sum(isinstance(m, AbstractAttention) for m in merged.modules()) == 4
+    assert sum(p.numel() for p in merged.parameters()) < sum(p.numel() for p in model.parameters())
+    torch.testing.assert_close(merged(images), before)

@@ -9,6 +9,7 @@ import torch
 import torchvision
 from hosts import build, fingerprint
 from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
 
 import visattn
 from visattn.types import UsageError
@@ -200,3 +201,13 @@ def test_segmentation_networks_by_their_backbone() -> None:
     assert not [site for site in visattn.sites(model) if site.placement == "pool"], "it pools for a gate"
     visattn.attend(model, "cbam", at="stages")
     assert torch.equal(model(IMAGES)["out"], before)
+
+
+def test_traced_feature_extractors() -> None:
+    whole = torchvision.models.get_model("resnet18")
+    model = create_feature_extractor(whole, {"layer2": "fine", "layer4": "coarse"}).eval()
+    before = model(IMAGES)
+    sites = visattn.attend(model, "cbam", at="stages")
+    assert [site.stage for site in sites] == [1, 2, 3, 4]
+    after = model(IMAGES)
+    assert all(torch.equal(after[key], before[key]) for key in before)

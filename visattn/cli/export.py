@@ -21,7 +21,7 @@ class Writer(Protocol):
     """What a task's file here offers."""
 
     def __call__(self, restored: Restored, options: Namespace) -> float:
-        """Write ``options.out`` and return by how much onnxruntime differs from torch."""
+        """Write ``options.out`` and return by how much what is read back differs from torch."""
 
 
 def run(args: Sequence[str]) -> int:
@@ -37,31 +37,13 @@ def run(args: Sequence[str]) -> int:
     options = parser.parse_args(args)
     if options.format not in FORMATS:
         raise unknown("format", options.format, FORMATS)
-<<<<<<< HEAD
-    from visattn.export import export_onnx, export_program
-    from visattn.tasks.restore import restore
-
-    restored = restore(options.checkpoint)
-    task = restored.task
-    mean, std = (cast("Tensor", values).flatten().tolist() for values in (task.mean, task.std))
-    metadata = {
-        "class_names": json.dumps(task.class_names),
-        "image_size": str(restored.image_size),
-        "mean": json.dumps([round(v, 6) for v in mean]),
-        "std": json.dumps([round(v, 6) for v in std]),
-    }
-    out = options.out or Path(f"model.{options.format}")
-    write, reader = {"onnx": (export_onnx, "onnxruntime"), "pt2": (export_program, "the archive")}[options.format]
-    difference = write(task.network, out, restored.image_size, metadata=metadata, with_maps=options.with_maps)
-    size = out.stat().st_size / 2**20
-    print(f"{out}: {size:.1f} MB; {reader} differs from torch by at most {difference:.1e}")
-=======
+    options.out = options.out or Path(f"model.{options.format}")
     from visattn.tasks.restore import restore
 
     restored = restore(options.checkpoint)
     write: Writer = import_module(f"visattn.cli.export_{restored.task.kind}").write
     difference = write(restored, options)
     size = options.out.stat().st_size / 2**20
-    print(f"{options.out}: {size:.1f} MB; onnxruntime differs from torch by at most {difference:.1e}")
->>>>>>> detect-task
+    reader = {"onnx": "onnxruntime", "pt2": "the archive"}[options.format]
+    print(f"{options.out}: {size:.1f} MB; {reader} differs from torch by at most {difference:.1e}")
     return 0

@@ -1,4 +1,4 @@
-"""A classifier as ONNX."""
+"""A classifier as ONNX or a torch.export archive."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import cast
 
 from torch import Tensor
 
-from visattn.export.onnx import export_onnx
+from visattn.export import export_onnx, export_program
 from visattn.tasks.restore import Restored
 
 
@@ -22,5 +22,5 @@ def write(restored: Restored, options: Namespace) -> float:
         "mean": json.dumps([round(v, 6) for v in mean]),
         "std": json.dumps([round(v, 6) for v in std]),
     }
-    size = restored.image_size
-    return export_onnx(task.network, options.out, size, metadata=metadata, with_maps=options.with_maps)
+    export = {"onnx": export_onnx, "pt2": export_program}[options.format]
+    return export(task.network, options.out, restored.image_size, metadata=metadata, with_maps=options.with_maps)

@@ -23,10 +23,12 @@ def write(restored: Restored, options: Namespace) -> float:
     """Write the detector for one picture of any size, compared on real ones.
 
     Raises:
-        UsageError: maps are asked for, or there is no picture to compare on.
+        UsageError: maps or another format are asked for, or there is no picture to compare on.
     """
     task = restored.task
     assert isinstance(task, DetectionTask)
+    if options.format != "onnx":
+        raise UsageError(f"--format {options.format} is of classifiers; valid for a detector: onnx")
     if options.with_maps:
         raise UsageError("--with-maps is of classifiers; visattn maps draws those of a detector")
     metadata = {"class_names": json.dumps(task.class_names), "category_ids": json.dumps(task.category_ids)}

@@ -26,17 +26,16 @@ def check_host(host: nn.Module) -> None:
         raise UsageError(f"host is {kind}; valid: a torch.nn.Module")
     if isinstance(host, torch.jit.ScriptModule):
         raise UsageError("host is a ScriptModule; attend the eager model before scripting")
-    if isinstance(host, torch.fx.GraphModule):
-        raise UsageError("host is a traced graph, whose code names no sites; attend the eager model before tracing")
     if kind == "OptimizedModule":
         raise UsageError("host is compiled; attend the eager model, then compile it")
     for path, module in host.named_modules():
         kind = type(module).__name__
         parallel = isinstance(module, nn.parallel.DistributedDataParallel | nn.DataParallel)
-        if parallel or "FullyShardedDataParallel" in kind or kind.startswith("FSDP"):
-            if path:
-                raise UsageError(f"{path} is wrapped by {kind}; attend before wrapping")
-            raise UsageError(f"host is wrapped by {kind}; attend its .module before wrapping")
+        if parallel or "FullyShardedDataParallel" in kind:
+            what = f"{path} is wrapped by {kind}; attend" if path else f"host is wrapped by {kind}; attend its .module"
+            raise UsageError(f"{what} before wrapping")
+        if kind.startswith("FSDP"):  # fully_shard gives a module such a class
+            raise UsageError(f"{path or 'host'} is sharded ({kind}); attend before sharding")
 
 
 def check_places(

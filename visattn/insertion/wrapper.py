@@ -26,7 +26,7 @@ MERGING = frozenset({"fuse", "reparameterize", "switch_to_deploy"})
 class Attended(nn.Module):
     """A host's module with blocks: keys ``<site>.<host key>`` and ``<site>.attention.<block>.<parameter>``.
 
-    Attributes that it lacks are looked up in the host's module, save those that would merge it with others.
+    Attributes that it lacks are read and set in the host's module, save those that would merge it with others.
     """
 
     def __init__(self, base: nn.Module) -> None:
@@ -81,6 +81,14 @@ class Attended(nn.Module):
             if name == BASE or name in MERGING:
                 raise
             return getattr(self.base, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        base = self.__dict__.get("_modules", {}).get(BASE)
+        ours = name in self.__dict__ or name in self.__dict__.get("_modules", {}) or name.startswith("_")
+        if base is not None and not ours and hasattr(base, name):
+            setattr(base, name, value)  # a drop rate, a new weight: the host's module is the one that reads it
+        else:
+            super().__setattr__(name, value)
 
 
 class AttendedContainer(Attended):
