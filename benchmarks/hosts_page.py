@@ -13,7 +13,8 @@ Each block stood, at its paper's place or the nearest word, in each of these hos
 
 - the outputs in eval mode were equal bit for bit before and after insertion, in fp32 and in bf16;
 - the host's state-dict keys were all there, in their order, and new ones beside them;
-- one training step gave a finite loss, finite gradients for all of the block's parameters, and moved every block;
+- one training step (up to three, where stochastic depth had dropped a branch for the whole batch) gave a finite loss,
+  finite gradients for all of the block's parameters, and moved every block;
 - the host's own checkpoint then loaded strictly, and after `detach` keys and outputs were those of before, bit for bit.
 
 Weights are random: this is about insertion, not accuracy. Sites by word are counted without a block; `paper` counts

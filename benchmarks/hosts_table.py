@@ -90,10 +90,10 @@ HOSTS = [
     Host("torchvision-detection:ssdlite320_mobilenet_v3_large", "SSDlite (torchvision)"),
     Host("torchvision-detection:fasterrcnn_mobilenet_v3_large_320_fpn", "Faster R-CNN (torchvision)"),
     Host("lowformer_b0", "LowFormer"),
-    Host("selecsls42", "SelecSLS"),
+    Host("selecsls42", "SelecSLS", 128),
     Host("tresnet_m", "TResNet"),
     Host("legacy_xception", "Xception", 96),
-    Host("inception_v3", "Inception V3", 96),
+    Host("inception_v3", "Inception V3", 128),
     Host("rdnet_tiny", "RDNet"),
     Host("nextvit_small", "NextViT"),
     Host("focalnet_tiny_srf", "FocalNet"),
@@ -136,7 +136,7 @@ class CNN(nn.Module):
 
 
 def build(host: Host) -> nn.Module:
-    """Return the host in eval mode; its norms' values and statistics are away from their start."""
+    """Return the host in eval mode; its norms, their statistics and its gains are away from their start."""
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchvision's about its own defaults
@@ -147,6 +147,9 @@ def build(host: Host) -> nn.Module:
             nn.init.normal_(module.bias, std=0.1)
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 1.5)
+    for parameter in model.parameters():
+        if parameter.numel() == 1 and not parameter.any():
+            nn.init.constant_(parameter, 0.5)  # NFNet's gains: behind a factor of 0 nothing gets a gradient
     return model.eval()
 
 

@@ -127,3 +127,16 @@ def test_survives_copies() -> None:
 def test_a_host_without_any() -> None:
     with pytest.raises(UsageError, match="comes without attention"):
         visattn.attend(build("resnet18"), {"native": "eca"})
+
+
+def test_an_attended_one_is_not_replaced_and_an_absent_one_takes_blocks() -> None:
+    model = build("seresnet18")
+    visattn.attend(model, "gc", at="layer1.0.se")
+    with pytest.raises(UsageError, match=r"layer1\.0\.se is already attended \(gc\); detach first"):
+        visattn.attend(model, {"block": "eca", "at": "native", "add": True})
+    visattn.detach(model)
+    visattn.attend(model, [{"native": None}, {"block": "gc", "at": "layer1.0.se", "add": True}])
+    assert [site.blocks for site in visattn.sites(model) if site.name == "layer1.0.se"] == [("gc",)]
+    before = visattn.create_model("seresnet18").state_dict().keys()
+    assert set(visattn.detach(model)) >= {"layer1.0.se/gc", "layer4.1.se/none"}
+    assert model.state_dict().keys() == before

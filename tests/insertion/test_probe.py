@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
 import plain
 import pytest
 import timm
@@ -176,6 +179,19 @@ def test_hosts_on_the_meta_device() -> None:
     sites = visattn.attend(model, "cbam")
     assert len(sites) == 8
     assert all(value.is_meta for value in model.state_dict().values())
+
+
+SURROUNDINGS = [lambda: torch.autocast("cpu", torch.bfloat16), torch.inference_mode, lambda: torch.device("meta")]
+
+
+@pytest.mark.parametrize("surrounding", SURROUNDINGS, ids=["autocast", "inference", "device"])
+def test_what_surrounds_the_call_decides_nothing(surrounding: Callable[[], AbstractContextManager]) -> None:
+    model = plain.host(plain.Block())
+    with surrounding():
+        visattn.attend(model, "cbam")
+    for parameter in model.parameters():
+        assert (parameter.dtype, parameter.device.type, parameter.is_inference()) == (torch.float32, "cpu", False)
+    model(IMAGES).sum().backward()
 
 
 def test_grey_and_odd_inputs() -> None:

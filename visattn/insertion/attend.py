@@ -174,12 +174,13 @@ def _plan(
 
 def _build(entry: Entry, channels: int, record: Probe, place: Place, *, training: bool) -> AbstractAttention:
     """Build a block without touching the generators, where its site's features are and in their dtype."""
-    with torch.random.fork_rng(devices=[]):
+    # on the CPU and outside inference mode, whatever surrounds the call: these are parameters to be trained
+    with torch.inference_mode(False), torch.device("cpu"), torch.random.fork_rng(devices=[]):
         block = build_block(entry.block, channels, **entry.keywords)
-    if entry.init == "identity":
-        block.start_as_identity()
-    seen = record.seen[place.name]
-    return block.to(device=seen.device, dtype=seen.dtype).train(training)
+        if entry.init == "identity":
+            block.start_as_identity()
+        seen = record.seen[place.name]
+        return block.to(device=seen.device, dtype=seen.dtype).train(training)
 
 
 def _commit(

@@ -9,7 +9,7 @@ from torch import nn
 
 from visattn.insertion.places import FORMS, Place
 from visattn.insertion.probe import Probe
-from visattn.insertion.spec import Entry
+from visattn.insertion.spec import NATIVE, Entry
 from visattn.insertion.trunk import child_of, clashes, is_container
 from visattn.insertion.wrapper import Attended
 from visattn.types import UsageError
@@ -54,11 +54,10 @@ def check_places(
         outer = next((o for i in range(1, len(parts)) if (o := ".".join(parts[:i])) in names), None)
         if outer:
             raise UsageError(f"at={entry.at!r} names {name} and {outer}, one inside the other; name one of them")
-        if (name in wrappers or name in taken) and not entry.add:
+        if (name in wrappers or name in taken) and (not entry.add or entry.at == NATIVE):
             have = ", ".join(wrappers[name].attention) if name in wrappers else "another entry's block"
-            raise UsageError(
-                f"site {name} is already attended ({have}); pass add=True for a second block, or detach first"
-            )
+            way = "" if entry.at == NATIVE else "pass add=True for a second block, or "
+            raise UsageError(f"site {name} is already attended ({have}); {way}detach first")
 
 
 def channels_of(record: Probe, own: dict[str, nn.Module], place: Place, *, pooling: bool) -> int:

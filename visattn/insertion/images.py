@@ -36,9 +36,9 @@ def attempts(host: nn.Module, example: Tensor | None, *, one_size: bool) -> list
         shapes = [tuple((channels, *size) for size in pair) for pair in (SIZES, LARGER) for channels in depths]
         shapes += [((channels, *declared[1:]),) for channels in depths] if one_size else []
         like = next((p for p in host.parameters() if p.is_floating_point()), torch.zeros(1))
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device="cpu").manual_seed(0)
     return [
-        tuple(torch.randn(1, *shape, generator=generator).to(like.device, like.dtype) for shape in images)
+        tuple(torch.randn(1, *shape, generator=generator, device="cpu").to(like.device, like.dtype) for shape in images)
         for images in shapes
     ]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -114,7 +114,10 @@ def is_detector(host: nn.Module) -> bool:
 
 def _run(host: nn.Module, images: tuple[Tensor, ...], root: str) -> Probe:
     runs = []
-    with undisturbed(host), torch.no_grad():
+    # what surrounds the call decides nothing: blocks take the precision of the features that they see here
+    kind = images[0].device.type
+    plain = torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+    with undisturbed(host), torch.no_grad(), plain:
         for image in images:
             trace = Trace(host, f"{root}." if root else "")
             trace.run(image)

@@ -78,7 +78,7 @@ class Attended(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if name == BASE or name in MERGING:
+            if name == BASE or (name in MERGING and hasattr(type(self.base), name)):
                 raise
             return getattr(self.base, name)
 
