@@ -94,11 +94,8 @@ class ClassificationTask(L.LightningModule):
         self.schedule = {**SCHEDULE, **(schedule or {})}
         self.layer_decay, self.attention_lr = layer_decay, attention_lr
         self.label_smoothing = label_smoothing
-        self.mix: Mixup | None = None
-        if mixup or cutmix:
-            self.mix = Mixup(
-                mixup_alpha=mixup, cutmix_alpha=cutmix, label_smoothing=label_smoothing, num_classes=classes
-            )
+        mixing = {"mixup_alpha": mixup, "cutmix_alpha": cutmix, "label_smoothing": label_smoothing}
+        self.mix = Mixup(num_classes=classes, **mixing) if mixup or cutmix else None
         self.scores = nn.ModuleDict({split: _scores(split, classes) for split in ("val", "test")})
         self.channels_last = channels_last
         if channels_last:
