@@ -101,11 +101,8 @@ class ClassificationTask(AbstractTask):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         self.label_smoothing = label_smoothing
-        self.mix: Mixup | None = None
-        if mixup or cutmix:
-            self.mix = Mixup(
-                mixup_alpha=mixup, cutmix_alpha=cutmix, label_smoothing=label_smoothing, num_classes=classes
-            )
+        mixing = {"mixup_alpha": mixup, "cutmix_alpha": cutmix, "label_smoothing": label_smoothing}
+        self.mix = Mixup(num_classes=classes, **mixing) if mixup or cutmix else None
         self.scores = nn.ModuleDict({split: _scores(split, classes) for split in ("val", "test")})
         self.channels_last = channels_last
         if channels_last:
