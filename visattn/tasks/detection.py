@@ -92,7 +92,6 @@ class DetectionTask(AbstractTask):
     ) -> None:
         super().__init__(class_names, optimizer=optimizer, schedule=schedule, attention_lr=attention_lr)
         self.save_hyperparameters()
-        self.image_size = image_size if isinstance(image_size, int) else image_size[-1]
         self.network = create_detector(
             arch,
             backbone,
@@ -110,6 +109,7 @@ class DetectionTask(AbstractTask):
             score_threshold=score_threshold,
             **(host or {}),
         )
+        self.image_size = image_size if isinstance(image_size, int) else image_size[-1]
         if channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.category_ids = list(range(1, len(self.class_names) + 1))  # what the data's format calls the classes

@@ -14,7 +14,7 @@ from visattn.maps.boxes import ROOM, draw_boxes
 from visattn.maps.render import save_jpeg
 from visattn.tasks.average_precision import BoxScores, Found
 from visattn.tasks.classification_results import confusion_picture, save_figure
-from visattn.tasks.found import SURE, marked, result_rows
+from visattn.tasks.found import marked, result_rows, surest
 from visattn.tasks.matches import match, save_matches
 from visattn.tasks.tables import write_json
 from visattn.tasks.task import Results
@@ -65,9 +65,7 @@ def confusion(pictures: Mapping[int, Found], classes: int) -> NDArray[np.int64]:
     for one in pictures.values():
         overlaps = _overlaps(one.boxes, one.true_boxes)
         free = ~one.crowd
-        for i in np.argsort(-one.scores, kind="stable"):
-            if one.scores[i] < SURE:
-                break
+        for i in surest(one):
             within = np.where(free, overlaps[i], 0.0)
             if within.size and within.max() >= OVERLAP:
                 best = int(within.argmax())

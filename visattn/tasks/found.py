@@ -6,11 +6,29 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torchvision.ops import nms
 
 from visattn.maps.boxes import Marked
 from visattn.tasks.average_precision import Found
 
 SURE = 0.4  # score from which a detection is drawn, told, and counts in the confusion matrix
+SAME = 0.7  # overlap from which two detections are of one object, of whatever classes: the surer one is drawn
+
+
+def surest(one: Found, threshold: float = SURE) -> NDArray[np.int64]:
+    """Return the places of the detections with at least this score, one an object, the surest first.
+
+    Example:
+        >>> box = np.array([[0.0, 0.0, 9.0, 9.0], [0.0, 0.0, 9.0, 9.5]])
+        >>> none = np.zeros((0, 4)), np.zeros(0, int), np.zeros(0, bool), np.zeros(0)
+        >>> surest(Found(box, np.array([0.5, 0.8]), np.arange(2), *none)).tolist()
+        [1]
+    """
+    kept = np.flatnonzero(one.scores >= threshold)
+    order = nms(torch.from_numpy(one.boxes[kept]), torch.from_numpy(one.scores[kept]), SAME)
+    return kept[order.numpy()]
 
 
 def marked(one: Found, names: Sequence[str], threshold: float = SURE) -> list[Marked]:
@@ -20,7 +38,7 @@ def marked(one: Found, names: Sequence[str], threshold: float = SURE) -> list[Ma
         for box, label, crowd in zip(one.true_boxes.tolist(), one.true_labels, one.crowd, strict=True)
         if not crowd
     ]
-    sure = one.scores >= threshold
+    sure = surest(one, threshold)
     columns = (one.boxes[sure].tolist(), one.labels[sure], one.scores[sure])
     return truths + [Marked(tuple(b), names[k], float(s), int(k)) for b, k, s in zip(*columns, strict=True)]
 
@@ -34,7 +52,7 @@ def said_of(one: Found, *, counted: bool) -> str:
         >>> said_of(one, counted=True)
         'objects=1  found=1'
     """
-    sure = int((one.scores >= SURE).sum())
+    sure = len(surest(one))
     return f"objects={int((~one.crowd).sum())}  found={sure}" if counted else f"{sure} found"
 
 
