@@ -84,6 +84,7 @@ def test_several_inputs_keywords_and_dictionaries() -> None:
         visattn.attend(model, "se", at="before:last")
 
 
+@pytest.mark.skipif(not timm.is_model("test_coatnet"), reason="this timm has no test_coatnet")
 def test_one_size_hosts() -> None:
     model = timm.create_model("test_coatnet").eval()  # position weights fit 160x160 alone
     x = torch.randn(1, *model.pretrained_cfg["input_size"])
