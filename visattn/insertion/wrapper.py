@@ -26,7 +26,7 @@ MERGING = frozenset({"fuse", "reparameterize", "switch_to_deploy"})
 class Attended(nn.Module):
     """A host's module with blocks: keys ``<site>.<host key>`` and ``<site>.attention.<block>.<parameter>``.
 
-    Attributes that it lacks are looked up in the host's module, save those that would merge it with others.
+    Attributes that it lacks are looked up in the host's module.
     """
 
     def __init__(self, base: nn.Module) -> None:
@@ -78,7 +78,7 @@ class Attended(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if name == BASE or name in MERGING:
+            if name == BASE or (name in MERGING and hasattr(type(self.base), name)):
                 raise
             return getattr(self.base, name)
 
