@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 TRAINED_AT = 800  # the shorter side, in pixels, for which torchvision's anchors are made
+# Smaller anchors do not overlap their neighbours: at 192 pixels a scale of 0.24 can find 47 % of BCCD's boxes at best
+# (RetinaNet, overlap 0.5), one of 0.5 finds 99 %.
+LEAST_SCALE = 0.5
 
 
 @dataclass(frozen=True)

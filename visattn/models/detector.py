@@ -14,7 +14,7 @@ from torch import nn
 from visattn.heads import ARCHITECTURES
 from visattn.heads.detector import AbstractDetector
 from visattn.heads.pyramid import Level
-from visattn.heads.settings import TRAINED_AT, Settings
+from visattn.heads.settings import LEAST_SCALE, TRAINED_AT, Settings
 from visattn.insertion.attend import Site, attend
 from visattn.insertion.spec import Entry, parse
 from visattn.models.create import build_host, normalisation
@@ -69,8 +69,8 @@ def create_detector(
             picture in training, and the last serves for evaluation. SSD takes one, the side of a square.
         max_size: the longer side's limit; SSD has none.
         channels: of the pyramid and the heads, a multiple of 32 from 64.
-        anchor_scale: multiplies the anchors; by default ``image_size / 800``. FCOS has none. SSD's are shares
-            of the image and start at 1.
+        anchor_scale: multiplies the anchors; by default ``image_size / 800``, at least 0.5. FCOS has none;
+            SSD's are shares of the image and start at 1.
         score_threshold: the lowest score of a detection; torchvision's own by default.
         **host: keywords of the backbone's constructor.
 
@@ -108,7 +108,7 @@ def create_detector(
     behind = unused(body, levels)
     _check_sites(sites, behind, levels[-1])
     drop(body, behind)
-    by_size = 1.0 if arch == "ssd" else sizes[-1] / TRAINED_AT
+    by_size = 1.0 if arch == "ssd" else max(LEAST_SCALE, sizes[-1] / TRAINED_AT)
     scale = by_size if anchor_scale is None else anchor_scale
     settings = Settings(
         num_classes, sizes, max_size, mean, std, channels, scale, score_threshold, frozen=norms == "frozen"
