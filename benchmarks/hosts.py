@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hosts_check import Bench, refusal
+from hosts_check import PROVEN, Bench, refusal
 from hosts_page import page
 from hosts_table import HOSTS, NO_MAPS, Host
 from rich.console import Console
@@ -59,9 +59,9 @@ def main() -> int:
     results = gather(plan, options.rows, minutes)
     results["full"] = min(options.full, len(hosts))
     (options.out / "results").mkdir(parents=True, exist_ok=True)
-    (options.out / "results" / "hosts.json").write_text(json.dumps(results, indent=0) + "\n")
+    (options.out / "results" / "hosts.json").write_text(json.dumps(compact(results), indent=1) + "\n")
     (options.out / "hosts.md").write_text(page(results))
-    failed = [row for row in results["pairs"] if "error" in row or row.get("fp32") is False]
+    failed = [row for row in results["pairs"] if outcome(row)[0] == "failed"]
     print(f"{options.out / 'hosts.md'}: {len(results['hosts'])} hosts, {len(results['pairs'])} pairs")
     return 1 if failed else 0
 
@@ -180,6 +180,25 @@ def gather(plan: list[tuple[Host, list[str]]], rows: Path, minutes: float) -> di
         "pairs": sorted(pairs, key=lambda row: (order.index(row["host"]), row["block"])),
         "refused_hosts": have["refused_hosts"],
     }
+
+
+def compact(results: dict[str, Any]) -> dict[str, Any]:
+    """Return ``results`` with each host's pairs in its row: proven blocks with their sites, the others with why."""
+    kept = {key: value for key, value in results.items() if key != "pairs"}
+    kept["hosts"] = [dict(row, proven={}, refused={}, failed={}) for row in results["hosts"]]
+    by_name = {row["host"]: row for row in kept["hosts"]}
+    for row in results["pairs"]:
+        kind, what = outcome(row)
+        by_name[row["host"]][kind][row["block"]] = what
+    return kept
+
+
+def outcome(row: dict[str, Any]) -> tuple[str, Any]:
+    """Return whether a pair was ``proven``, ``refused`` or ``failed``, with its sites or the reason."""
+    if "refused" in row:
+        return "refused", row["refused"].partition("; valid: ")[0]
+    missing = [key for key in PROVEN if not row.get(key)]
+    return ("failed", row.get("error", missing)) if missing else ("proven", row["sites"])
 
 
 def processor() -> str:

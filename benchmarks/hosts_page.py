@@ -21,8 +21,9 @@ Weights are random: this is about insertion, not accuracy. Sites by word are cou
 those of `{exported}`. *Exported* means `torch.export` of the host with `{exported}`, its outputs compared (of a
 detector: the backbone). A host marked * takes one size of image only.
 
-Made by `{command}` on {machine}, {cores} cores, torch {torch}, timm {timm}, torchvision {torchvision}, in
-{minutes:.0f} minutes. All rows: `docs/results/hosts.json`.
+Made by `{command}`
+on {machine}, {cores} cores, shared with other work, in {minutes:.0f} minutes; torch {torch}, timm {timm}, torchvision
+{torchvision}. The rows: [results/hosts.json](results/hosts.json).
 """
 
 

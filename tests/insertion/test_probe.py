@@ -119,6 +119,13 @@ def test_hosts_without_maps_are_told_why(name: str, message: str) -> None:
     assert torch.equal(model(x), logits)
 
 
+def test_weights_between_positions_are_no_map() -> None:
+    model = timm.create_model("swinv2_tiny_window8_256").eval()  # one size; 8x8 positions have weights (1, 24, 64, 64)
+    for name in ("layers.3.blocks.0.attn.softmax", "layers.3.blocks.0.attn.attn_drop"):
+        with pytest.raises(UsageError, match=r"returns \(1, 24, 64, 64\): .* no positions at all"):
+            visattn.attend(model, "se", at=name)
+
+
 DETECTORS = ["fasterrcnn_mobilenet_v3_large_320_fpn", "ssdlite320_mobilenet_v3_large"]
 SLOWER = ["fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn", "fcos_resnet50_fpn", "ssd300_vgg16"]
 

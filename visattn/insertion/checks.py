@@ -81,7 +81,7 @@ def channels_of(record: Probe, own: dict[str, nn.Module], place: Place, *, pooli
     takes = place.before or pooling
     shapes = seen.inputs if takes else seen.outputs
     what = "takes" if takes else "returns"
-    if not record.moves(shapes):
+    if not record.moves(shapes) or (seen.pairs and not takes):
         _refuse_shape(f"{where} {what}", shapes[0], shapes[-1], fixed=record.fixed)
     a = shapes[0]
     assert a is not None  # it moves
@@ -95,7 +95,7 @@ def _refuse_shape(what: str, a: tuple[int, ...] | None, b: tuple[int, ...] | Non
     if a is None or b is None or len(a) != len("NCHW"):
         raise UsageError(f"{what} {a or 'no single tensor'}; a site has (N, C, H, W) features")
     if fixed:
-        reason = "H and W are no whole fraction of the image, or cannot be told from C"
+        reason = "H and W are no whole fraction of the image, or no positions at all"
     elif a[3] == b[3] and a[1] != b[1]:
         reason = "channels are its last axis"
     else:

@@ -47,7 +47,7 @@ class Probe:
 
     def is_map(self, name: str) -> bool:
         """Whether the module returns ``(N, C, H, W)`` with only H and W moving with the image."""
-        return self.moves(self.seen[name].outputs)
+        return self.moves(self.seen[name].outputs) and not self.seen[name].pairs
 
     def moves(self, shapes: Sequence[tuple[int, ...] | None]) -> bool:
         """Whether ``shapes``, of one tensor in each run, are those of a map."""

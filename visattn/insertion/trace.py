@@ -16,7 +16,8 @@ from visattn.insertion.wrapper import Attended, site_name
 ADDITIONS = {"add", "add_", "__add__", "__iadd__", "__radd__"}
 # layer scales, residual scales and dropout: what is scaled still ends where the scaled module ends
 SCALINGS = {"mul", "mul_", "__mul__", "__imul__", "__rmul__", "div", "__truediv__", "dropout", "contiguous"}
-PRODUCTS = {"mul", "mul_", "__mul__", "__imul__", "matmul", "__matmul__", "bmm", "einsum"}
+MATRIX_PRODUCTS = {"matmul", "__matmul__", "bmm", "einsum"}
+PRODUCTS = MATRIX_PRODUCTS | {"mul", "mul_", "__mul__", "__imul__"}
 # parts of the names of functions that no convolution can absorb
 BENDS = ("relu", "elu", "silu", "swish", "mish", "sigmoid", "tanh", "softmax", "attention", "layer_norm", "group_norm")
 HOPS = 2  # a projection shortcut is a norm and a projection away from its block's input, at most
@@ -32,6 +33,7 @@ class Seen:
     outputs: list[tuple[int, ...] | None] = field(default_factory=list)
     same: str = ""  # names the tensor that it returned in the first run
     passes: bool = True  # it returned its very input, as drop path does in eval mode
+    pairs: bool = False  # it returned weights between positions, which may have the shape of a map
     dtype: torch.dtype = torch.float32  # of its output
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
@@ -63,6 +65,7 @@ class Trace(TorchFunctionMode):
         self._depth: dict[int, int] = {}  # of what the image became; weights and what comes of them have none
         self._bends: dict[int, int] = {}  # tensor -> the nonlinear functions on its way
         self._makers: dict[int, list[str]] = {}  # tensor -> the modules that returned it
+        self._pairs: set[int] = set()  # tensors that are weights between positions
         self._scaled: dict[int, Tensor] = {}  # tensor -> what it is a multiple of
         self._taken: dict[str, Tensor] = {}  # module -> the tensor that it took
         self._alive: list[Tensor] = []  # an id is a name only while its tensor lives
@@ -112,6 +115,7 @@ class Trace(TorchFunctionMode):
                 self._alive.append(y)
                 self._makers.setdefault(id(y), []).append(name)
                 seen.same, seen.dtype, seen.device = str(id(y)), y.dtype, y.device
+                seen.pairs |= id(y) in self._pairs
 
         return hook
 
@@ -126,6 +130,10 @@ class Trace(TorchFunctionMode):
             if depths:
                 self._depth[id(tensor)], self._bends[id(tensor)] = 1 + max(depths), bends
             self._alive.append(tensor)
+            square = tensor.dim() == len("NCHW") and tensor.shape[2] == tensor.shape[3]
+            goes_on = any(id(x) in self._pairs and x.shape == tensor.shape for x in taken)
+            if square and (name in MATRIX_PRODUCTS or goes_on):
+                self._pairs.add(id(tensor))
         if name in SCALINGS and isinstance(y, Tensor):
             self._scale(y, taken)
         elif name in ADDITIONS or self._bent(name, taken):
