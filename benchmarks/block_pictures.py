@@ -97,7 +97,8 @@ def chosen(maps: Maps) -> list[str]:
             best[info.tap] = key
             continue
         plane = maps.plane(key)
-        if min(plane.shape[1:]) >= COARSEST and plane.max() - plane.min() > FLAT * plane.abs().max():
+        sides = [side for side in plane.shape[1:] if side > 1]  # a map along one axis is a strip
+        if sides and min(sides) >= COARSEST and plane.max() - plane.min() > FLAT * plane.abs().max():
             best[info.tap] = key
     return list(best.values())[:MOST]
 

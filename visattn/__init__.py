@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from visattn.models.create import create_model
     from visattn.models.detector import create_detector
     from visattn.models.loading import load_weights
-    from visattn.models.parameters import param_groups
+    from visattn.models.parameters import freeze_host, param_groups
     from visattn.types import UsageError
 
 __version__ = "0.1.0"
@@ -32,6 +32,7 @@ _HOMES = {
     "create_detector": "models.detector",
     "create_model": "models.create",
     "detach": "insertion.attend",
+    "freeze_host": "models.parameters",
     "load_attention": "insertion.state",
     "load_weights": "models.loading",
     "param_groups": "models.parameters",
@@ -50,6 +51,7 @@ __all__ = [
     "create_detector",
     "create_model",
     "detach",
+    "freeze_host",
     "load_attention",
     "load_weights",
     "param_groups",

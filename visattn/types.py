@@ -51,9 +51,28 @@ class Frames(NamedTuple):
     pictures: list[tuple[int, int]]  # of each picture as it was given
 
 
+class Metric(NamedTuple):
+    """The score by which runs of a task are compared: a fraction, told in percent."""
+
+    key: str  # logged as <split>/<key>
+    word: str  # for axes and lines on the screen
+    name: str  # for headings
+
+
+ACCURACY = Metric("top1", "top-1", "accuracy")  # also of results that do not say
+
+
 class ClassificationBatch(NamedTuple):
     """What a classification data module yields; normalising is left to the device."""
 
     images: Tensor  # (N, 3, H, W), uint8, 0 to 255
     labels: Tensor  # (N,), int64
+    indices: Tensor  # (N,), int64: each sample's place in its dataset
+
+
+class DetectionBatch(NamedTuple):
+    """What a detection data module yields; resizing and normalising are left to the detector."""
+
+    images: list[Tensor]  # each (3, H, W), uint8, 0 to 255; sizes may differ
+    targets: list[dict[str, Tensor]]  # boxes (n, 4) float32, xyxy in pixels of its image; labels (n,) int64; n may be 0
     indices: Tensor  # (N,), int64: each sample's place in its dataset

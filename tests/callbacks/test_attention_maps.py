@@ -18,6 +18,7 @@ from visattn.callbacks import AttentionMaps
 from visattn.callbacks.attention_maps import choose
 from visattn.insertion.attend import attend
 from visattn.maps.capture import capture
+from visattn.tasks.classification import ClassificationTask
 from visattn.types import ClassificationBatch, UsageError
 
 KEYS = ["2/cbam.channel", "2/cbam.spatial"]
@@ -81,6 +82,9 @@ class Task(L.LightningModule):
         self.network[1].eval()  # as where a norm is frozen
         if compiled:
             self.network.compile(backend="eager")
+
+    see = ClassificationTask.see
+    sorts = ClassificationTask.sorts
 
     def normalise(self, images):
         return images.float() / 255 - 0.5

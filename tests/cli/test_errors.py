@@ -9,6 +9,7 @@ import pytest
 from visattn.cli.main import main
 
 FIT = ["fit", "--config", "experiment/clutter_classification"]
+DETECT = ["fit", "--config", "experiment/clutter_detection"]
 BAD = [
     (["blok"], "did you mean 'blocks'"),
     (["blocks", "cbma"], "did you mean 'cbam'"),
@@ -26,12 +27,25 @@ BAD = [
     ([*FIT, "--wandb=maybe"], "valid: off, offline, online"),
     (["fit", "--config", "experiment/folder_classification"], "'root' is not set"),
     (["fit", "--config", "experiment/folder_classification", "--data.root=nowhere"], "nowhere is missing"),
+    ([*DETECT, "--model.arch=fcoss"], "did you mean 'fcos'"),
+    ([*DETECT, "--model.attention={block: cbam, at: fpnn}"], "fpnn"),
+    ([*DETECT, "--model.channels=65"], "channels must be a multiple of 32"),
+    ([*DETECT, "--model.norms=frosen"], "frosen"),
+    ([*DETECT, "--model.image_size=[]"], "image_size"),
+    ([*DETECT, "--model.image_sise=64"], "did you mean 'image_size'"),
+    (["fit", "--config", "experiment/voc_detection"], "'root' is not set"),
+    (["fit", "--config", "experiment/coco_detection", "--data.root=nowhere"], "nowhere is missing"),
+    (["predict", "pictures", "--checkpoint", "nowhere", "--threshold", "2"], "--threshold must be 0 to 1"),
     (["predict", "pictures", "--checkpoint", "nowhere"], "checkpoint 'nowhere' does not exist"),
     (["predict", "pictures"], "--checkpoint"),
     (["maps", "pictures", "--checkpoint", "nowhere"], "checkpoint 'nowhere' does not exist"),
-    (["export", "--checkpoint", "x", "--format", "tflite"], "valid: onnx"),
+    (["export", "--checkpoint", "x", "--format", "tflite"], "valid: onnx, pt2"),
     (["sites", "resnet1818"], "did you mean 'resnet18'"),
     (["bench", "everything"], "valid: blocks, model"),
+    (["data", "look"], "valid: check"),
+    (["data", "check"], "folder"),
+    (["data", "check", "nowhere"], "no such folder: nowhere"),
+    (["data", "check", "."], "no pictures in ."),
     (["report", "nowhere"], "nowhere"),
     (["compare", "go"], "valid: run, plan"),
     (["compare", "plan", "--config", "experiment/clutter_classification", "--attention", "none,cbma"], "'cbam'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import NamedTuple
 
 import timm
@@ -57,3 +58,14 @@ def build(name: str) -> nn.Module:
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 1.5)
     return model.eval()
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Hash all that a user can see of a model: structure, identities, names, values, modes, hooks."""
+    digest = hashlib.sha256(repr(model).encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    for name, module in model.named_modules(remove_duplicate=False):
+        hooks = len(module._forward_hooks), len(module._forward_pre_hooks), len(module._load_state_dict_pre_hooks)
+        digest.update(repr((name, id(module), list(module._buffers), module.training, hooks)).encode())
+    return digest.hexdigest()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visattn.callbacks.epoch_table import read_rows
+from visattn.tasks.tables import read_rows
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_evaluate(work: Path) -> None:
     out = script("evaluate", "--config", "run/config.yaml", "--ckpt_path=run", "--out=again", cwd=work)
-    assert "test/top1" in out
+    assert "test top-1" in out
 
 
 def test_predict(work: Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from visattn.callbacks.epoch_table import read_rows
 from visattn.cli.main import main
+from visattn.tasks.tables import read_rows
 
 pytestmark = pytest.mark.slow
 

@@ -12,6 +12,17 @@ from torch import Tensor, nn
 from visattn.ops import apply_gates, mix
 from visattn.types import MAP_KINDS, Family, MapKind, UsageError, unknown
 
+# Two places in the blocks of a MobileNetV2 and its kin, in timm's and in torchvision's names: behind the block's last
+# norm, and on the expanded features, ahead of the convolution that projects them.
+INVERTED = (
+    r"re:(.*\.)?(blocks\.\d+\.\d+\.bn3|blocks\.0\.\d+\.bn2"
+    r"|features\.\d+\.conv\.3|features\.1\.conv\.2|features\.\d+\.(\d+\.)?block\.[23]\.1)"
+)
+EXPANDED = (
+    r"before:re:(.*\.)?(blocks\.\d+\.\d+\.conv_pwl"
+    r"|features\.([2-9]|1\d)\.conv\.2|features\.\d+\.(\d+\.)?block\.[23]\.0)"
+)
+
 
 class Place(NamedTuple):
     """Where a paper puts its block in one family of hosts."""

@@ -53,7 +53,9 @@ class A2(AbstractTransform):
     """
 
     family: ClassVar = "global"
-    paper: ClassVar = {"resnet": Place(r"re:layer2\.[13]|layer3\.[135]", "section 4: five blocks in Res3 and Res4")}
+    paper: ClassVar = {
+        "resnet": Place(r"re:(.*\.)?(layer2\.[13]|layer3\.[135])", "section 4: five blocks in Res3 and Res4")
+    }
 
     def __init__(
         self, channels: int, *, reduction: int = 4, features: int | None = None, maps: int | None = None

@@ -62,7 +62,9 @@ class BoT(AbstractTransform):
 
     family: ClassVar = "global"
     paper: ClassVar = {
-        "resnet": Place(r"re:layer4\.\d+\.conv2", "section 3: in place of the last stage's 3x3, here behind them")
+        "resnet": Place(
+            r"re:(.*\.)?layer4\.\d+\.conv2", "section 3: in place of the last stage's 3x3, here behind them"
+        )
     }
 
     def __init__(

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self, final
 import torch
 from torch import Tensor, nn
 
-from visattn.attention._contract import AbstractGate, MapTap, Place
+from visattn.attention._contract import EXPANDED, AbstractGate, MapTap, Place
 from visattn.attention._reference import filled, translated
 from visattn.types import UsageError
 
@@ -51,9 +51,7 @@ class CoordAtt(AbstractGate):
 
     family: ClassVar = "mixed"
     paper: ClassVar = {
-        "mobilenet": Place(
-            r"re:blocks\.[1-9]\d*\.\d+\.bn2", "authors' mbv2_ca.py: after the depth-wise convolution, where it expands"
-        )
+        "mobilenet": Place(EXPANDED, "authors' mbv2_ca.py: after the depth-wise convolution, where it expands")
     }
 
     def __init__(self, channels: int, *, reduction: int = 32, hidden: int | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self, final
 
 from torch import Tensor, nn
 
-from visattn.attention._contract import AbstractGate, MapTap, Place
+from visattn.attention._contract import INVERTED, AbstractGate, MapTap, Place
 from visattn.attention._reference import filled, needed, translated
 from visattn.types import UsageError
 
@@ -52,7 +52,10 @@ class ECA(AbstractGate):
     """
 
     family: ClassVar = "channel"
-    paper: ClassVar = {"resnet": Place("residual", "authors' models/eca_resnet.py: after the last norm")}
+    paper: ClassVar = {
+        "resnet": Place("residual", "authors' models/eca_resnet.py: after the last norm"),
+        "mobilenet": Place(INVERTED, "authors' models/eca_mobilenetv2.py: at the end of each inverted residual"),
+    }
 
     def __init__(self, channels: int, *, kernel: int | None = None, gamma: float = 2.0, offset: float = 1.0) -> None:
         super().__init__(channels)

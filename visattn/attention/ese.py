@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self, final, get_args
 
 from torch import Tensor, nn
 
-from visattn.attention._contract import AbstractGate, MapTap
+from visattn.attention._contract import AbstractGate, MapTap, Place
 from visattn.attention._reference import filled, translated
 from visattn.types import unknown
 
@@ -49,7 +49,9 @@ class ESE(AbstractGate):
     """
 
     family: ClassVar = "channel"
-    paper: ClassVar = {}
+    paper: ClassVar = {
+        "vovnet": Place(r"re:stages\.\d+\.blocks\.\d+\.conv_concat", "section 3, VoVNetV2: behind each aggregation")
+    }
 
     def __init__(self, channels: int, *, gate: Gate = "hard") -> None:
         super().__init__(channels)

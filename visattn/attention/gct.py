@@ -55,7 +55,9 @@ class GCT(AbstractGate):
     """
 
     family: ClassVar = "channel"
-    paper: ClassVar = {"resnet": Place(r"before:re:layer\d\.\d+\.conv\d", "authors' README: before every convolution")}
+    paper: ClassVar = {
+        "resnet": Place(r"before:re:(.*\.)?layer\d\.\d+\.conv\d", "authors' README: before every convolution")
+    }
     undecayed: ClassVar = ("strength", "beta")
 
     def __init__(self, channels: int, *, mode: Mode = "l2") -> None:

@@ -81,7 +81,9 @@ class NonLocal(AbstractTransform):
 
     family: ClassVar = "global"
     paper: ClassVar = {
-        "resnet": Place(r"re:layer2\.[13]|layer3\.[135]", "section 5 and authors' resnet_video.py: 5 blocks, ResNet-50")
+        "resnet": Place(
+            r"re:(.*\.)?(layer2\.[13]|layer3\.[135])", "section 5 and authors' resnet_video.py: 5 blocks, ResNet-50"
+        )
     }
 
     def __init__(

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self, final
 import torch
 from torch import Tensor, nn
 
-from visattn.attention._contract import AbstractGate, MapTap, Place
+from visattn.attention._contract import EXPANDED, AbstractGate, MapTap, Place
 from visattn.attention._reference import filled, translated
 from visattn.ops import PooledGroupNorm, widen
 from visattn.types import UsageError
@@ -65,7 +65,7 @@ class SCSA(AbstractGate):
             r"before:re:(.*\.)?layer\d\.\d+\.conv3", "authors' resnet_scsa.py: behind conv2, norm and ReLU"
         ),
         "mobilenet": Place(
-            r"re:blocks\.(0\.\d+\.bn1|[1-9]\d*\.\d+\.bn2)",
+            EXPANDED.replace("(.*", r"(.*\.)?(blocks\.0\.\d+\.conv_pw|features\.1\.conv\.1)|(.*", 1),
             "authors' mobilenet_v2_scsa.py: after the depth-wise convolution",
         ),
     }

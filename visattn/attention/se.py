@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self, final
 import torch
 from torch import Tensor, nn
 
-from visattn.attention._contract import AbstractGate, MapTap, Place
+from visattn.attention._contract import EXPANDED, AbstractGate, MapTap, Place
 from visattn.attention._reference import filled, translated
 from visattn.types import UsageError
 
@@ -48,7 +48,15 @@ class SE(AbstractGate):
     """
 
     family: ClassVar = "channel"
-    paper: ClassVar = {"resnet": Place("residual", "section 3.3, figure 3: before the addition")}
+    paper: ClassVar = {
+        "resnet": Place("residual", "section 3.3, figure 3: before the addition"),
+        "inception": Place(r"re:Mixed_\d\w|inception\d\w", "section 3.3, figure 2: behind each Inception module"),
+        "mobilenet": Place(EXPANDED, "Howard et al. 2019 (MobileNetV3), section 5.3: on the expansion"),
+        "regnet": Place(
+            r"re:(.*\.)?(s\d\.b\d+\.conv2|block\d-\d+\.f\.b\.2)",
+            "Radosavovic et al. 2020 (RegNetY): behind the 3x3 convolution",
+        ),
+    }
 
     def __init__(self, channels: int, *, reduction: int = 16, hidden: int | None = None) -> None:
         super().__init__(channels)

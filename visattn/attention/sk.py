@@ -63,7 +63,7 @@ class SK(AbstractTransform):
 
     family: ClassVar = "branch"
     paper: ClassVar = {
-        "resnet": Place(r"re:layer\d\.\d+\.conv2", "section 3.2, table 1: there in place of the 3x3 convolution")
+        "resnet": Place(r"re:(.*\.)?layer\d\.\d+\.conv2", "section 3.2, table 1: there in place of the 3x3 convolution")
     }
 
     def __init__(

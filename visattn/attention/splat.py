@@ -64,7 +64,7 @@ class Splat(AbstractTransform):
     family: ClassVar = "branch"
     paper: ClassVar = {
         "resnet": Place(
-            r"re:layer\d\.\d+\.conv2", "authors' resnet.py: there in place of a bottleneck's 3x3 convolution"
+            r"re:(.*\.)?layer\d\.\d+\.conv2", "authors' resnet.py: there in place of a bottleneck's 3x3 convolution"
         )
     }
 

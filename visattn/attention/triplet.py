@@ -8,13 +8,10 @@ from typing import Any, ClassVar, Self, final
 import torch
 from torch import Tensor, nn
 
-from visattn.attention._contract import AbstractTransform, MapTap, Place
+from visattn.attention._contract import INVERTED, AbstractTransform, MapTap, Place
 from visattn.attention._reference import filled, needed, translated
 from visattn.ops import PooledBatchNorm2d
 from visattn.types import UsageError
-
-# the last norm of each inverted residual, in timm's and in torchvision's names
-_INVERTED = r"re:blocks\.\d+\.\d+\.bn3|blocks\.0\.0\.bn2|features\.\d+\.conv\.3|features\.1\.conv\.2"
 
 
 @final
@@ -60,7 +57,7 @@ class Triplet(AbstractTransform):
     family: ClassVar = "mixed"
     paper: ClassVar = {
         "resnet": Place("residual", "authors' MODELS/resnet.py: before the addition"),
-        "mobilenet": Place(_INVERTED, "authors' MODELS/mobilenet.py: at the end of each inverted residual"),
+        "mobilenet": Place(INVERTED, "authors' MODELS/mobilenet.py: at the end of each inverted residual"),
     }
 
     def __init__(self, channels: int, *, kernel: int = 7, branches: int = 3) -> None:

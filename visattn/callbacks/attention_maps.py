@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from visattn.maps.capture import Maps, capture, evaluating, map_keys
+from visattn.maps.boxes import Marked, draw_boxes
+from visattn.maps.capture import Maps, evaluating, map_keys
 from visattn.maps.draw import draw
-from visattn.maps.render import plain, save_jpeg, sheet
+from visattn.maps.render import save_jpeg, sheet
 from visattn.maps.score import saturation
 from visattn.types import UsageError
 
@@ -41,6 +42,8 @@ class Drawing(NamedTuple):
     files: dict[str, list[Path]]  # the same as JPEG files
     captions: list[str]
     scalars: dict[str, float]
+    inputs: list[NDArray[np.uint8]]  # the pictures themselves
+    boxes: list[list[Marked]]  # of each, what is there and what was found; empty for a classifier
 
 
 class AttentionMaps(L.Callback):
@@ -123,26 +126,26 @@ class AttentionMaps(L.Callback):
                 self._warn("pattern", f"maps='{self.maps}' matches no map; there are {', '.join(known)}")
             return None
         dataset = trainer.datamodule.dataset("val")
-        chosen = choose(np.asarray(dataset.labels), self.pictures)
+        chosen = choose(module.sorts(dataset), self.pictures)
         batch = trainer.datamodule.val_dataloader().collate_fn([dataset[i] for i in chosen])
-        maps, predicted = _run(trainer, module, batch.images)
-        names = [str(name) for name in module.class_names]
-        titles = [
-            (f"id={i}", names[y], names[p]) for i, y, p in zip(chosen, batch.labels.tolist(), predicted, strict=True)
+        images = list(batch[0])
+        seen = _run(trainer, module, images, batch[1])
+        captions = [
+            f"id={i} {' '.join(text.split())} epoch={self._epoch}" for i, text in zip(chosen, seen.said, strict=True)
         ]
-        below = [f"{i}  epoch={self._epoch}\nlabel={y}  predicted={p}" for i, y, p in titles]
-        pictures = draw(maps, batch.images, keys=keys, captions=below, size=SIDE)
+        below = [f"id={i}  epoch={self._epoch}\n{text}" for i, text in zip(chosen, seen.said, strict=True)]
+        pictures = draw(seen.maps, images, keys=keys, captions=below, size=SIDE, frames=seen.frames)
         folder = Path(trainer.default_root_dir, self.folder)
-        _note_pictures(folder, chosen, [y for _, y, _ in titles], dataset)
+        _note_pictures(folder, chosen, module, dataset)
         files = _save(folder / f"epoch={self._epoch:04d}", pictures, chosen)
-        inputs = [
-            plain(image, size=SIDE, caption=text)
-            for image, text in zip(batch.images.movedim(1, -1), below, strict=True)
+        inputs = [image.movedim(0, -1).cpu().numpy() for image in images]
+        shown = [
+            draw_boxes(*one, size=SIDE, caption=text) for *one, text in zip(inputs, seen.boxes, below, strict=True)
         ]
-        overview = sheet([inputs, *pictures.values()], row_labels=["pictures", *pictures])
+        overview = sheet([shown, *pictures.values()], row_labels=["pictures", *pictures])
         save_jpeg(overview, folder / f"epoch={self._epoch:04d}" / "sheet.jpg")
-        captions = [f"{i} label={y} predicted={p} epoch={self._epoch}" for i, y, p in titles]
-        return Drawing(self._epoch, trainer.global_step, pictures, files, captions, _scalars(maps, keys))
+        scalars = _scalars(seen.maps, keys)
+        return Drawing(self._epoch, trainer.global_step, pictures, files, captions, scalars, inputs, seen.boxes)
 
     def _log(self, logger: Any, drawing: Drawing) -> None:
         try:
@@ -177,13 +180,10 @@ def choose(labels: NDArray[Any], count: int) -> list[int]:
     return [int(index) for index in first[:count]]
 
 
-def _run(trainer: L.Trainer, module: Any, images: Tensor) -> tuple[Maps, list[int]]:
-    """Run the unwrapped network, in the precision of training; return its maps and predictions."""
-    precision = trainer.precision_plugin
-    network = module.network
-    with torch.no_grad(), evaluating(network), precision.forward_context(), capture(network, limit=MOST) as maps:
-        logits = network(precision.convert_input(module.normalise(images.to(module.device))))
-    return maps, logits.argmax(1).tolist()
+def _run(trainer: L.Trainer, module: Any, images: list[Tensor], truths: Any) -> Any:
+    """Run the unwrapped network, in the precision of training; return what it says, with its maps."""
+    with torch.no_grad(), evaluating(module.network), trainer.precision_plugin.forward_context():
+        return module.see(images, truths)
 
 
 def _scalars(maps: Maps, keys: Sequence[str]) -> dict[str, float]:
@@ -210,8 +210,11 @@ def _file_name(key: str) -> str:
     return re.sub(r"[^\w.=-]+", "-", key)
 
 
-def _note_pictures(folder: Path, chosen: list[int], labels: list[str], dataset: Any) -> None:
-    rows = [{"id": i, "label": y, "name": str(dataset.names[i])} for i, y in zip(chosen, labels, strict=True)]
+def _note_pictures(folder: Path, chosen: list[int], module: Any, dataset: Any) -> None:
+    names, sorts = [str(name) for name in module.class_names], module.sorts(dataset)
+    rows = [
+        {"id": i, "label": names[sorts[i]] if sorts[i] >= 0 else None, "name": str(dataset.names[i])} for i in chosen
+    ]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "pictures.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
@@ -223,7 +226,30 @@ def _log_wandb(logger: WandbLogger, drawing: Drawing) -> None:
     for key, files in drawing.files.items():
         captioned = zip(files, drawing.captions, strict=True)
         row[f"maps/{key}"] = [wandb.Image(str(file), caption=caption) for file, caption in captioned]
+    if any(drawing.boxes):
+        row["maps/boxes"] = [
+            wandb.Image(Image.fromarray(picture), caption=caption, file_type="jpg", boxes=_wandb_boxes(boxes))
+            for picture, boxes, caption in zip(drawing.inputs, drawing.boxes, drawing.captions, strict=True)
+        ]
     logger.experiment.log(row)  # one call and no step: wandb drops steps that go back
+
+
+def _wandb_boxes(boxes: Sequence[Marked]) -> dict[str, Any]:
+    """Return boxes as W&B's panel takes them: two groups, which its viewer switches on and off."""
+    classes = {one.label: one.name for one in boxes}
+    groups: dict[str, list[dict[str, Any]]] = {"there": [], "found": []}
+    for one in boxes:
+        left, top, right, bottom = one.box
+        shown: dict[str, Any] = {
+            "position": {"minX": left, "minY": top, "maxX": right, "maxY": bottom},
+            "domain": "pixel",
+            "class_id": one.label,
+            "box_caption": one.name if one.score is None else f"{one.name} {one.score:.2f}",
+        }
+        if one.score is not None:
+            shown["scores"] = {"score": one.score}
+        groups["there" if one.score is None else "found"].append(shown)
+    return {name: {"box_data": data, "class_labels": classes} for name, data in groups.items()}
 
 
 def _log_tensorboard(logger: TensorBoardLogger, drawing: Drawing) -> None:

@@ -26,9 +26,10 @@ class PairingProof(L.Callback):
         """Hash the host's weights and the order of the first epochs."""
         if not trainer.is_global_zero or self.path.exists():
             return
-        network = pl_module.network
-        added = attention_state_dict(network)  # type: ignore[arg-type]
-        host = {key: value for key, value in network.state_dict().items() if key not in added}  # type: ignore[union-attr, operator]
+        task: Any = pl_module
+        network = task.network
+        added = attention_state_dict(network)
+        host = {key: value for key, value in network.state_dict().items() if key not in added}
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         proof = {
             "host_weights": digest(host),
@@ -37,7 +38,7 @@ class PairingProof(L.Callback):
                 "name": type(data).__name__,
                 **{split: len(data.dataset(split)) for split in ("train", "val", "test")},
                 "classes": list(data.class_names),
-                "image_size": data.image_size,
+                "image_size": task.picture_size(data.hparams),
             },
         }
         self.path.write_text(json.dumps(proof, indent=1) + "\n")

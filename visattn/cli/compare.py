@@ -90,6 +90,7 @@ def run_plan(plan: Plan, *, jobs: int | None, command: list[str], title: str | N
 
 def _finish(plan: Plan, facts: dict[str, Any], began: float) -> None:
     from visattn.cli.report import say_report
+    from visattn.compare.draws import draw_pictures
     from visattn.compare.measure import measure_arms
     from visattn.compare.pictures import draw_arms
     from visattn.report.write import write_report
@@ -98,6 +99,7 @@ def _finish(plan: Plan, facts: dict[str, Any], began: float) -> None:
     facts["data"] = proof["data"]
     print("measuring what each arm costs, side by side ...", flush=True)
     measure_arms(plan, image_size=proof["data"]["image_size"])
+    draw_pictures(plan)
     print("drawing where each arm looks ...", flush=True)
     draw_arms(plan)
     facts["minutes"] = facts.get("minutes", 0) + (time.monotonic() - began) / 60
@@ -110,9 +112,9 @@ def _facts(plan: Plan, command: list[str], title: str | None) -> dict[str, Any]:
     init = config["model"]["init_args"]
     known = plan.out / "compare.json"
     before = json.loads(known.read_text()) if known.is_file() else {}
-    host = next(
-        (o.partition("=")[2] for o in plan.overrides if o.endswith("backbone") or ".backbone=" in o), init["backbone"]
-    )
+    host = _setting(plan, "backbone", init)
+    if "arch" in init:
+        host = f"{_setting(plan, 'arch', init)} on {host}"
     return {
         "title": title or f"{host}: attention against the baseline",
         "identity": plan.identity,
@@ -131,6 +133,12 @@ def _facts(plan: Plan, command: list[str], title: str | None) -> dict[str, Any]:
         "minutes": before.get("minutes", 0.0),
         "data": before.get("data"),
     }
+
+
+def _setting(plan: Plan, key: str, init: dict[str, Any]) -> str:
+    """Return what the overrides, or else the config, say of one of the task's settings."""
+    given = [o.partition("=")[2] for o in plan.overrides if o.partition("=")[0].endswith(f".{key}")]
+    return given[-1] if given else str(init[key])
 
 
 def _machine() -> dict[str, Any]:
@@ -162,6 +170,6 @@ def _last_words(log: Path) -> str:
 
 
 def _write(path: Path, value: Any) -> None:
-    from visattn.compare.measure import write_json
+    from visattn.tasks.tables import write_json
 
     write_json(path, value)

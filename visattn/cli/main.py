@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": "run {attention} x {seed} from one experiment file and report: run, plan",
     "report": "rebuild report.html from a comparison's stored results",
     "maps": "draw where a network looks, for a folder of pictures",
+    "data": "look a folder of pictures over before training, boxes included: visattn data check FOLDER",
     "sites": "list the places of a backbone that could take a block",
     "blocks": "list the attention blocks",
     "bench": "measure the cost of attention against the plain backbone",

@@ -1,66 +1,58 @@
-"""``visattn predict``: name the pictures of a folder."""
+"""``visattn predict``: name the pictures of a folder, or what is in them."""
 
 from __future__ import annotations
 
-import csv
 import sys
-from collections.abc import Iterator, Sequence
+from argparse import Namespace
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-
-import torch
-from rich.progress import track
-from torch import Tensor
+from typing import Protocol
 
 from visattn.cli.parser import Parser
-from visattn.data.images import find_images, read_image
-from visattn.data.transforms import eval_transform
+from visattn.data.images import find_images
 from visattn.tasks.restore import Restored, restore
 from visattn.types import UsageError
 
 
+class Writer(Protocol):
+    """What a task's file here offers."""
+
+    def __call__(self, restored: Restored, files: Sequence[Path], bad: list[str], options: Namespace) -> str:
+        """Write the predictions of ``files`` and return a line that says so.
+
+        Args:
+            restored: the trained task.
+            files: the pictures.
+            bad: takes the reasons of pictures that are left out.
+            options: ``out``, None for the task's usual place; ``batch_size``; ``threshold``.
+        """
+
+
 def run(args: Sequence[str]) -> int:
-    """Write a CSV of predictions."""
-    parser = Parser("predict", "name the pictures of a folder; writes a CSV with every class's probability")
+    """Write predictions."""
+    parser = Parser(
+        "predict",
+        "a classifier names the pictures of a folder in a CSV with every class's probability; a detector writes "
+        "what it finds as COCO results, and pictures with the boxes drawn",
+    )
     parser.add_argument("pictures", nargs="+", help="a folder, or picture files")
     parser.add_argument("--checkpoint", required=True, help="a run folder or a .ckpt file")
-    parser.add_argument("--out", type=Path, default=Path("predictions.csv"), help="the CSV to write")
-    parser.add_argument("--batch_size", type=int, default=32, help="pictures at a time")
+    parser.add_argument("--out", type=Path, help="the CSV or, of a detector, the folder to write; else predictions")
+    parser.add_argument("--batch_size", type=int, help="pictures at a time; else 32, of a detector 4")
+    parser.add_argument("--threshold", type=float, help="of a detector: the lowest score of a drawn box; else 0.4")
     options = parser.parse_args(args)
-    if options.batch_size < 1:
+    if options.batch_size is not None and options.batch_size < 1:
         raise UsageError(f"--batch_size must be at least 1, got {options.batch_size}")
+    if options.threshold is not None and not 0 <= options.threshold <= 1:
+        raise UsageError(f"--threshold must be 0 to 1, got {options.threshold}")
     restored = restore(options.checkpoint)
     files = find_images(options.pictures[0] if len(options.pictures) == 1 else options.pictures)
-    names = restored.task.class_names
-    part = options.out.with_name(f".{options.out.name}.part")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write: Writer = import_module(f"visattn.cli.predict_{restored.task.kind}").write
     bad: list[str] = []
-    with part.open("w", newline="") as file, torch.inference_mode():
-        writer = csv.writer(file)
-        writer.writerow(["picture", "predicted", "confidence", *names])
-        for paths, images in batches(files, restored, options.batch_size, bad):
-            for path, row in zip(paths, restored.task(images).softmax(1).tolist(), strict=True):
-                best = max(range(len(row)), key=row.__getitem__)
-                writer.writerow([path, names[best], f"{row[best]:.6f}", *(f"{p:.6f}" for p in row)])
-    part.replace(options.out)
-    for line in bad:
-        print(f"visattn: left out: {line}", file=sys.stderr)
-    print(f"{len(files) - len(bad)} pictures named in {options.out}")
+    options.batch_size = options.batch_size or restored.task.batch
+    line = write(restored, files, bad, options)
+    for text in bad:
+        print(f"visattn: left out: {text}", file=sys.stderr)
+    print(line)
     return 1 if bad else 0
-
-
-def batches(
-    files: Sequence[Path], restored: Restored, size: int, bad: list[str]
-) -> Iterator[tuple[list[Path], Tensor]]:
-    """Yield paths and uint8 images ``(n, 3, S, S)``; pictures that cannot be read go to ``bad``, with the reason."""
-    transform = eval_transform(restored.image_size, restored.data.get("eval_transforms"))
-    starts = range(0, len(files), size)
-    for start in track(starts, "pictures", disable=not sys.stderr.isatty()):
-        paths, images = [], []
-        for path in files[start : start + size]:
-            try:
-                images.append(torch.from_numpy(transform(read_image(path))))
-                paths.append(path)
-            except UsageError as error:
-                bad.append(str(error))
-        if paths:
-            yield paths, torch.stack(images).permute(0, 3, 1, 2)

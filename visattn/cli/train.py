@@ -23,7 +23,9 @@ from visattn.callbacks.test_report import TestReport
 from visattn.cli.configs import find_config
 from visattn.cli.reword import reword
 from visattn.insertion.spec import label, parse
+from visattn.insertion.state import save_attention
 from visattn.tasks.restore import newest_checkpoint
+from visattn.tasks.task import AbstractTask
 from visattn.types import UsageError, unknown
 
 WANDB = ("off", "offline", "online")
@@ -34,7 +36,7 @@ class RunCLI(LightningCLI):
 
     def __init__(self, args: list[str]) -> None:
         super().__init__(
-            L.LightningModule,
+            AbstractTask,
             L.LightningDataModule,
             save_config_callback=None,
             subclass_mode_model=True,
@@ -130,10 +132,12 @@ def _fit(cli: RunCLI, folder: Path, resume: Path | None) -> int:
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
     if cli.trainer.interrupted:
         raise KeyboardInterrupt
+    if cli.config.model.init_args.get("train") == "attention" and cli.trainer.is_global_zero:
+        save_attention(cli.model.network, folder / "attention.safetensors")
     if cli.config.test_after:
         cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
         if cli.trainer.is_global_zero:
-            _say_result(folder)
+            _say_result(cli, folder)
     return 0
 
 
@@ -147,8 +151,11 @@ def _score(cli: RunCLI, command: str) -> int:
     Path(cli.config.out).mkdir(parents=True, exist_ok=True)
     call = getattr(cli.trainer, command)
     scores = call(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
-    for name, value in scores[0].items():
-        print(f"{name:<12} {value:.4f}")
+    if cli.trainer.is_global_zero and command == "test":
+        _say_result(cli, Path(cli.config.out))
+    elif cli.trainer.is_global_zero:
+        for name, value in scores[0].items():
+            print(f"{name:<14} {value:.4f}")
     return 0
 
 
@@ -165,18 +172,16 @@ def _announce(cli: RunCLI, folder: Path, checkpoint: Path | None) -> None:
     init = cli.config.model.init_args
     data = cli.datamodule
     sizes = " / ".join(f"{split} {len(data.dataset(split))}" for split in ("train", "val", "test"))
-    what = f"{init.backbone} + {label(plain(init.attention))}, seed {cli.config.seed_everything}"
+    host = f"{init.arch} on {init.backbone}" if "arch" in init else init.backbone
+    what = f"{host} + {label(plain(init.attention))}, seed {cli.config.seed_everything}"
     print(f"{what}: {sizes} pictures, {len(data.class_names)} classes")
     print(f"run folder {folder}" + (f", going on from {checkpoint.name}" if checkpoint else ""), flush=True)
 
 
-def _say_result(folder: Path) -> None:
+def _say_result(cli: RunCLI, folder: Path) -> None:
     result = json.loads((folder / "result.json").read_text())
-    scores = {name.removeprefix("test/"): value for name, value in result["metrics"].items()}
-    line = f"test top-1 {100 * scores['top1']:.2f} %"
-    if "top5" in scores:
-        line += f", top-5 {100 * scores['top5']:.2f} %"
-    print(f"{line}, loss {scores['loss']:.4f}, calibration error {scores['ece']:.4f}; see {folder}", flush=True)
+    text = cli.model.summary(result)
+    print(text, f"see {folder}", sep="\n" if "\n" in text else "; ", flush=True)
 
 
 def _take_resume(args: list[str]) -> tuple[list[str], Path | None]:

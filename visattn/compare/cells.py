@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from visattn.compare.plan import Cell, Plan
+from visattn.types import ACCURACY, Metric
 
 POLL = 0.3  # seconds between looks at the cells
 STARTUP = 0.6  # of an epoch: what importing and testing cost a cell beside its epochs
@@ -171,4 +172,6 @@ def _line(cell: Cell) -> str:
     if cell.state != "finished":
         return f"{name}: failed, see {cell.folder.with_suffix('.log')}"
     result = json.loads((cell.folder / "result.json").read_text())
-    return f"{name}: top-1 {100 * result['metrics']['test/top1']:.1f} % in {result['train_seconds']:.0f} s"
+    metric = Metric(**result["metric"]) if "metric" in result else ACCURACY
+    score = 100 * result["metrics"][f"test/{metric.key}"]
+    return f"{name}: {metric.word} {score:.1f} % in {result['train_seconds']:.0f} s"

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from visattn.compare.measure import write_json
 from visattn.compare.plan import Cell, Plan
 from visattn.maps import score
-from visattn.maps.capture import capture, map_keys
-from visattn.maps.choice import class_map_layer, shown_maps
-from visattn.maps.draw import draw
-from visattn.maps.gradcam import grad_cam
+from visattn.maps.boxes import draw_boxes
+from visattn.maps.choice import shown_maps
+from visattn.maps.draw import draw, planes_of
 from visattn.maps.render import overlay, plain, save_jpeg
 from visattn.tasks.restore import restore, restore_data
+from visattn.tasks.tables import write_json
+from visattn.tasks.task import Seen
 
+GRADCAM = "Grad-CAM"
+MEASURES = {"auc": score.rank_auc, "energy": score.energy_in_object, "pointing": score.pointing_game}
 PICTURES = 8
 SCORED = 128  # pictures that the scores are taken over
 
@@ -31,28 +35,47 @@ def draw_arms(plan: Plan) -> dict[str, Any]:
     done = {cell.arm.label: cell for cell in reversed(plan.cells) if cell.state == "finished"}
     if not done:
         return {}
-    data: Any = restore_data(next(iter(done.values())).folder)
-    dataset = data.dataset("test")
-    chosen = pick(np.asarray(dataset.labels), PICTURES)
-    others = [i for i in pick(np.asarray(dataset.labels), min(SCORED, len(dataset))) if i not in chosen]
-    indices = [*chosen, *others] if hasattr(dataset, "mask") else chosen
-    images = torch.stack([torch.from_numpy(np.array(dataset[i][0])).permute(2, 0, 1) for i in indices])
-    masks = torch.stack([torch.from_numpy(dataset.mask(i)) for i in indices]) if hasattr(dataset, "mask") else None
+    first = next(iter(done.values()))
+    data: Any = restore_data(first.folder)
+    dataset, sorts = data.dataset("test"), restore(first.folder).task.sorts(data.dataset("test"))
+    chosen = pick(sorts, PICTURES)
+    masked = object_mask(dataset, 0) is not None
+    others = [i for i in pick(sorts, min(SCORED, len(dataset))) if i not in chosen] if masked else []
     folder = plan.out / "maps"
     folder.mkdir(exist_ok=True)
     pictures = []
-    for n, i in enumerate(chosen):
-        save_jpeg(plain(images[n].permute(1, 2, 0)), folder / f"{i}-input.jpg")
-        pictures.append({"id": i, "label": data.class_names[int(dataset.labels[i])], "file": f"maps/{i}-input.jpg"})
+    for i in chosen:
+        save_jpeg(plain(dataset[i][0]), folder / f"{i}-input.jpg")
+        pictures.append({"id": i, "label": label_of(dataset, i, data.class_names), "file": f"maps/{i}-input.jpg"})
     rows = [
-        row for arm in plan.arms if arm.label in done for row in _rows(done[arm.label], images, chosen, masks, folder)
+        row for arm in plan.arms if arm.label in done for row in _rows(done[arm.label], dataset, chosen, others, folder)
     ]
-    page = {"pictures": pictures, "rows": rows, "scored": len(indices) if masks is not None else 0}
+    page = {"pictures": pictures, "rows": rows, "scored": len(chosen) + len(others) if masked else 0}
     write_json(plan.out / "maps.json", page)
     return page
 
 
-def pick(labels: np.ndarray, count: int) -> list[int]:
+def object_mask(dataset: Any, index: int) -> NDArray[np.bool_] | None:
+    """Return where the objects of a picture are, ``(H, W)``: their outline, or their boxes; None if nobody knows."""
+    if hasattr(dataset, "mask"):
+        return np.asarray(dataset.mask(index))
+    if not hasattr(dataset, "labels_of"):
+        return None
+    mask = np.zeros(dataset.picture(index).shape[:2], np.bool_)
+    for left, top, right, bottom in dataset.boxes(index).round().astype(int).tolist():
+        mask[max(top, 0) : bottom, max(left, 0) : right] = True
+    return mask
+
+
+def label_of(dataset: Any, index: int, names: Sequence[str]) -> str:
+    """Return what is in a picture: its class, or how many objects of which."""
+    if not hasattr(dataset, "labels_of"):
+        return str(names[int(dataset.labels[index])])
+    counts = Counter(dataset.labels_of(index).tolist())
+    return ", ".join(f"{count} {names[label]}" for label, count in sorted(counts.items())) or "no object"
+
+
+def pick(labels: NDArray[Any], count: int) -> list[int]:
     """Return ``count`` places, class by class in turn, the same for the same labels.
 
     Example:
@@ -64,28 +87,65 @@ def pick(labels: np.ndarray, count: int) -> list[int]:
     return [int(i) for _, i in zip(range(count), turns, strict=False)]
 
 
-def _rows(
-    cell: Cell, images: Tensor, chosen: list[int], masks: Tensor | None, folder: Path
-) -> Iterator[dict[str, Any]]:
-    restored = restore(cell.folder)
-    task, arm = restored.task, cell.arm.label
-    x = task.normalise(images)
-    with torch.no_grad():
-        guesses = task.network(x).argmax(1).tolist()
-    names = [task.class_names[g] for g in guesses[: len(chosen)]]
-    cam = grad_cam(task.network, class_map_layer(task.network, restored.image_size), x)
-    shown = zip(images[: len(chosen)], cam / cam.amax((1, 2), keepdim=True).clamp(min=1e-9), strict=False)
-    drawn = [overlay(image.permute(1, 2, 0), plane, low=0, high=1) for image, plane in shown]
-    yield _row(arm, "gradcam", "Grad-CAM", _saved(drawn, chosen, f"{arm}-cam", folder), names, _score(cam, masks))
-    if not map_keys(task.network):
+def _rows(cell: Cell, dataset: Any, chosen: list[int], others: list[int], folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield what is drawn of one arm: Grad-CAM, what was found, each map; scores are over all pictures."""
+    task, arm = restore(cell.folder).task, cell.arm.label
+    images = [_image(dataset, i) for i in chosen]
+    arrays = [image.movedim(0, -1).numpy() for image in images]
+    seen, cams = task.see(images), task.cam(images)
+    keys = shown_maps(seen.maps) if seen.maps is not None else []
+    scores = _Scores(dataset)
+    scores.add(chosen, GRADCAM, cams)
+    scores.add_maps(chosen, seen, keys, images)
+    for start in range(0, len(others), task.batch):
+        places = others[start : start + task.batch]
+        more = [_image(dataset, i) for i in places]
+        scores.add(places, GRADCAM, task.cam(more))
+        scores.add_maps(places, task.see(more) if keys else seen, keys, more)
+    drawn = [overlay(array, plane, low=0, high=1) for array, plane in zip(arrays, cams, strict=True)]
+    yield _row(arm, "gradcam", GRADCAM, _saved(drawn, chosen, f"{arm}-cam", folder), seen.names, scores.mean(GRADCAM))
+    if any(seen.boxes):
+        found = [draw_boxes(*one) for one in zip(arrays, seen.boxes, strict=True)]
+        yield _row(arm, "boxes", "Found", _saved(found, chosen, f"{arm}-boxes", folder), [], {})
+    if seen.maps is None:
         return
-    with capture(task.network, limit=len(images)) as maps, torch.no_grad():
-        task.network(x)
-    with capture(task.network) as few, torch.no_grad():
-        task.network(x[: len(chosen)])
-    for n, (key, pictures) in enumerate(draw(few, images[: len(chosen)], keys=shown_maps(few)).items()):
-        scores = {} if maps.info(key).kind == "channel" else _score(maps.plane(key), masks)
-        yield _row(arm, "map", key, _saved(pictures, chosen, f"{arm}-{n}", folder), names, scores)
+    for n, (key, pictures) in enumerate(draw(seen.maps, images, keys=keys, frames=seen.frames).items()):
+        yield _row(arm, "map", key, _saved(pictures, chosen, f"{arm}-{n}", folder), seen.names, scores.mean(key))
+
+
+def _image(dataset: Any, index: int) -> Tensor:
+    return torch.from_numpy(np.array(dataset[index][0])).permute(2, 0, 1)
+
+
+class _Scores:
+    """How well planes point at the objects, picture by picture."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+        self._values: dict[str, list[dict[str, float]]] = {}
+
+    def add(self, places: Sequence[int], key: str, planes: Sequence[Tensor]) -> None:
+        """Score one plane a picture."""
+        for place, plane in zip(places, planes, strict=True):
+            mask = object_mask(self._dataset, place)
+            if mask is not None:
+                pair = plane[None], torch.from_numpy(mask)[None]
+                values = {name: float(measure(*pair)) for name, measure in MEASURES.items()}
+                self._values.setdefault(key, []).append(values)
+
+    def add_maps(self, places: Sequence[int], seen: Seen, keys: Sequence[str], images: Sequence[Tensor]) -> None:
+        """Score the maps that have positions."""
+        for key in keys:
+            assert seen.maps is not None
+            if seen.maps.info(key).kind != "channel":
+                sizes = [(image.shape[1], image.shape[2]) for image in images]
+                self.add(places, key, planes_of(seen.maps, key, sizes, seen.frames))
+
+    def mean(self, key: str) -> dict[str, float]:
+        """Return the means over the pictures where a score is defined."""
+        rows = self._values.get(key, [])
+        known = {name: [row[name] for row in rows if math.isfinite(row[name])] for name in MEASURES}
+        return {name: math.fsum(values) / len(values) for name, values in known.items() if values}
 
 
 def _row(
@@ -99,15 +159,3 @@ def _saved(pictures: list[Image.Image], chosen: list[int], stem: str, folder: Pa
         f"maps/{save_jpeg(picture, folder / f'{i}-{stem}.jpg').name}"
         for i, picture in zip(chosen, pictures, strict=True)
     ]
-
-
-def _score(planes: Tensor, masks: Tensor | None) -> dict[str, float]:
-    if masks is None:
-        return {}
-    values = {
-        "auc": score.rank_auc(planes, masks),
-        "energy": score.energy_in_object(planes, masks),
-        "pointing": score.pointing_game(planes, masks),
-    }
-    means = {name: float(value.double().nanmean()) for name, value in values.items()}
-    return {name: mean for name, mean in means.items() if math.isfinite(mean)}

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from visattn.data.clutter import ClutterData
+    from visattn.data.coco import CocoData
     from visattn.data.folder import FolderData
     from visattn.data.images import find_images, read_image
     from visattn.data.transforms import eval_transform
+    from visattn.data.voc import VocData
 
-__all__ = ["ClutterData", "FolderData", "eval_transform", "find_images", "read_image"]
+__all__ = ["ClutterData", "CocoData", "FolderData", "VocData", "eval_transform", "find_images", "read_image"]
 
 _HOMES = {
     "ClutterData": "clutter",
+    "CocoData": "coco",
     "FolderData": "folder",
+    "VocData": "voc",
     "eval_transform": "transforms",
     "find_images": "images",
     "read_image": "images",

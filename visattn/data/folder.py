@@ -9,14 +9,15 @@ from typing import Any, final
 import numpy as np
 
 from visattn.data.images import Picture, read_image
+from visattn.data.labelled import AbstractLabelled, collate
 from visattn.data.layouts import Listing, read_layout
-from visattn.data.loading import AbstractPictures, AbstractPicturesModule
+from visattn.data.loading import AbstractPicturesModule
 from visattn.data.scenes import Split
 from visattn.data.transforms import Pipeline, default_train
 
 
 @final
-class FolderPictures(AbstractPictures):
+class FolderPictures(AbstractLabelled):
     """Pictures in files, read anew at each use.
 
     Args:
@@ -83,13 +84,14 @@ class FolderData(AbstractPicturesModule):
         root = str(root)  # a Path in the hyper-parameters would not load with weights_only=True
         mirror = [{"HorizontalFlip": {"p": 0.5}}] if flip else []
         super().__init__(
-            image_size=image_size,
             batch_size=batch_size,
             seed=seed,
             workers=workers,
-            train=(default_train() if transforms is None else transforms) + mirror,
-            evaluation=eval_transforms or [],
+            train=Pipeline((default_train() if transforms is None else transforms) + mirror, image_size),
+            evaluation=Pipeline(eval_transforms or [], image_size),
+            collate=collate,
         )
+        self.image_size = image_size
         self.save_hyperparameters(ignore=["mirror"])
         self._root, self._data_seed = Path(root).expanduser(), data_seed
 

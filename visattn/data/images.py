@@ -114,6 +114,22 @@ def read_image(path: str | Path) -> Picture:
         raise UsageError(f"cannot read picture {path}: {reason}") from error
 
 
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Return width and height of the picture at ``path``, upright, from its header alone.
+
+    Raises:
+        UsageError: the file is missing or not a picture.
+    """
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            return (image.height, image.width) if turned else image.size
+    except FileNotFoundError:
+        raise UsageError(f"no such picture: {path}") from None
+    except _BROKEN as error:
+        raise UsageError(f"cannot read picture {path}: {error}") from error
+
+
 def fit_square(image: Picture, size: int) -> Picture:
     """Scale the smaller side to ``size`` and cut the centre out: ``(size, size, 3)``.
 

@@ -21,7 +21,7 @@ _FOLDERS: dict[Split, tuple[str, ...]] = {
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
-_WORDS: dict[str, Split] = {word: split for split, words in _FOLDERS.items() for word in words} | {"dev": "val"}
+WORDS: dict[str, Split] = {word: split for split, words in _FOLDERS.items() for word in words} | {"dev": "val"}
 _HEADERS = {
     "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img"),
     "label": ("label", "target", "label_id", "class_id", "category"),
@@ -46,12 +46,18 @@ class Listing(NamedTuple):
     notes: list[str]  # what the reader had to decide by itself
 
 
-def _few(names: Iterable[object], count: int = 3) -> str:
+def few(names: Iterable[object], count: int = 3) -> str:
+    """Return the first names, and how many more there are.
+
+    Example:
+        >>> few("abcde")
+        'a, b, c and 2 more'
+    """
     shown = [str(name) for name in names]
     return ", ".join(shown[:count]) + (f" and {len(shown) - count} more" if len(shown) > count else "")
 
 
-def _draw(entries: Sequence[Entry], seed: int, parts: Sequence[Split]) -> dict[Split, list[Entry]]:
+def draw(entries: Sequence[Entry], seed: int, parts: Sequence[Split]) -> dict[Split, list[Entry]]:
     """Deal ``entries`` out by class: ``HELD_OUT`` of each to every split of ``parts``, the rest to train."""
     dealt: dict[Split, list[Entry]] = {"train": [], **{part: [] for part in parts}}
     by_label: dict[str, list[Entry]] = defaultdict(list)
@@ -73,13 +79,13 @@ def _draw(entries: Sequence[Entry], seed: int, parts: Sequence[Split]) -> dict[S
     return {split: sorted(own, key=lambda entry: order[entry.name]) for split, own in dealt.items()}
 
 
-def _complete(found: dict[Split, list[Entry]], where: Path, seed: int) -> tuple[dict[Split, list[Entry]], list[str]]:
-    """Draw the splits that are missing, and say so."""
+def complete(found: dict[Split, list[Entry]], where: Path, seed: int) -> tuple[dict[Split, list[Entry]], list[str]]:
+    """Return ``found`` with the splits that are missing drawn from it, and notes that say so."""
     notes = []
     if not found.get("train"):
-        raise UsageError(f"{where} has no training pictures; its splits: {_few(found) or 'none'}")
+        raise UsageError(f"{where} has no training pictures; its splits: {few(found) or 'none'}")
     if not found.get("val"):
-        found = found | _draw(found["train"], seed, ["val"])
+        found = found | draw(found["train"], seed, ["val"])
         notes.append(f"{where} has no validation split: {HELD_OUT:.0%} of train serve as val")
     if not found.get("test"):
         found = found | {"test": found["val"]}
@@ -106,7 +112,7 @@ def _all_by_class(folder: Path, root: Path) -> list[Entry]:
     empty = sorted(set(empty) - filled, key=natural_key)
     if entries and empty:
         raise UsageError(
-            f"no pictures in {len(empty)} class folders of {folder}: {_few(empty)}; "
+            f"no pictures in {len(empty)} class folders of {folder}: {few(empty)}; "
             f"fill or remove them; known suffixes: {' '.join(SUFFIXES)}"
         )
     return entries
@@ -119,7 +125,7 @@ def _split_folders(root: Path) -> dict[Split, list[Entry]]:
     for split, words in _FOLDERS.items():
         present = [own[word] for word in words if word in own]
         if len(present) > 1:
-            raise UsageError(f"{root} has more than one {split} folder: {_few(one.name for one in present)}; keep one")
+            raise UsageError(f"{root} has more than one {split} folder: {few(one.name for one in present)}; keep one")
         reader = _all_by_class if split == "train" else _by_class
         found[split] = reader(present[0], root) if present else []
     return found if found["train"] else {}
@@ -136,7 +142,7 @@ def _header(row: Sequence[str], file: Path) -> dict[str, int]:
     for what, others in (("path", ("path",)), ("label", ("label", "class"))):
         if not columns.keys() & set(others):
             raise UsageError(
-                f"{file} has no column '{what}' (or {', '.join(_HEADERS[what][1:])}); columns: {_few(row, 12)}"
+                f"{file} has no column '{what}' (or {', '.join(_HEADERS[what][1:])}); columns: {few(row, 12)}"
             )
     columns.setdefault("label", columns.get("class", 0))
     return columns
@@ -155,7 +161,7 @@ def _rows(file: Path) -> tuple[dict[str, int], list[list[str]]]:
     columns, body = _header(rows[0], file), rows[1:]
     short = [row[0] for row in body if len(row) <= max(columns.values())]
     if short:
-        raise UsageError(f"{len(short)} rows of {file} have fewer columns than its header: {_few(short)}")
+        raise UsageError(f"{len(short)} rows of {file} have fewer columns than its header: {few(short)}")
     return columns, body
 
 
@@ -169,31 +175,31 @@ def _table(file: Path, seed: int) -> tuple[dict[Split, list[Entry]], dict[str, s
     titles = _titles(cells, file)
     if "split" not in cells:
         return (
-            _draw(entries, seed, ["val", "test"]),
+            draw(entries, seed, ["val", "test"]),
             titles,
             [f"{file} has no split column: {HELD_OUT:.0%} each are val and test"],
         )
-    strange = Counter(word for word in cells["split"] if word.lower() not in _WORDS)
+    strange = Counter(word for word in cells["split"] if word.lower() not in WORDS)
     if strange:
-        known = ", ".join(sorted(_WORDS))
+        known = ", ".join(sorted(WORDS))
         raise UsageError(f"unknown split '{next(iter(strange))}' in {strange.total()} rows of {file}; valid: {known}")
     found: dict[Split, list[Entry]] = {split: [] for split in SPLITS}
     for entry, word in zip(entries, cells["split"], strict=True):
-        found[_WORDS[word.lower()]].append(entry)
-    found, notes = _complete({split: own for split, own in found.items() if own}, file, seed)
+        found[WORDS[word.lower()]].append(entry)
+    found, notes = complete({split: own for split, own in found.items() if own}, file, seed)
     return found, titles, notes
 
 
 def _check_rows(entries: Sequence[Entry], file: Path) -> None:
     empty = [entry.name for entry in entries if not entry.label]
     if empty:
-        raise UsageError(f"{len(empty)} rows of {file} have no label: {_few(empty)}")
+        raise UsageError(f"{len(empty)} rows of {file} have no label: {few(empty)}")
     twice = [name for name, count in Counter(entry.name for entry in entries).items() if count > 1]
     if twice:
-        raise UsageError(f"{len(twice)} pictures are listed more than once in {file}: {_few(twice)}")
+        raise UsageError(f"{len(twice)} pictures are listed more than once in {file}: {few(twice)}")
     missing = [entry.name for entry in entries if not entry.path.is_file()]
     if missing:
-        raise UsageError(f"{len(missing)} of {len(entries)} pictures of {file} do not exist: {_few(missing)}")
+        raise UsageError(f"{len(missing)} of {len(entries)} pictures of {file} do not exist: {few(missing)}")
 
 
 def _titles(cells: dict[str, list[str]], file: Path) -> dict[str, str]:
@@ -224,10 +230,10 @@ def read_layout(root: Path, seed: int) -> Listing:
     if (root / "labels.csv").is_file():
         found, titles, notes = _table(root / "labels.csv", seed)
     elif found := _split_folders(root):
-        found, notes = _complete({split: own for split, own in found.items() if own}, root, seed)
+        found, notes = complete({split: own for split, own in found.items() if own}, root, seed)
     else:
         entries = _all_by_class(root, root)
-        if entries and {entry.label.lower() for entry in entries} <= _WORDS.keys():
+        if entries and {entry.label.lower() for entry in entries} <= WORDS.keys():
             raise UsageError(f"the split folders of {root} hold pictures but no class folders; add a folder a class")
         if not entries:
             raise UsageError(
@@ -235,7 +241,7 @@ def read_layout(root: Path, seed: int) -> Listing:
                 f"or a folder a class, with files {' '.join(SUFFIXES)}"
             )
         _check_classes(root, {"train": entries})
-        found = _draw(entries, seed, ["val", "test"])
+        found = draw(entries, seed, ["val", "test"])
         notes = [f"{root} has no split folders: {HELD_OUT:.0%} of each class are val and {HELD_OUT:.0%} test"]
     labels = _check_classes(root, found)
     place = {label: index for index, label in enumerate(labels)}
@@ -247,11 +253,11 @@ def _check_classes(root: Path, found: dict[Split, list[Entry]]) -> list[str]:
     """Return the labels of train in natural order; refuse fewer than two, and others elsewhere."""
     labels = sorted({entry.label for entry in found["train"]}, key=natural_key)
     if len(labels) < 2:
-        raise UsageError(f"{root} has one class, '{_few(labels)}'; classification needs at least 2")
+        raise UsageError(f"{root} has one class, '{few(labels)}'; classification needs at least 2")
     for split, own in found.items():
         strange = sorted({entry.label for entry in own} - set(labels), key=natural_key)
         if strange:
             raise UsageError(
-                f"classes of {split} in {root} are not in train: {_few(strange)}; train has {_few(labels, 10)}"
+                f"classes of {split} in {root} are not in train: {few(strange)}; train has {few(labels, 10)}"
             )
     return labels

@@ -5,20 +5,19 @@ from __future__ import annotations
 import copy
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Self, final
+from collections.abc import Callable, Iterator
+from typing import Any, Self, final
 
 import lightning as L
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from visattn.data.images import Picture
 from visattn.data.sampling import EpochSampler, EvenBatches, Key
 from visattn.data.scenes import SPLITS, Split
-from visattn.data.transforms import Pipeline, Specs, one_thread
-from visattn.types import ClassificationBatch, UsageError, unknown
+from visattn.data.transforms import Pipeline, one_thread
+from visattn.types import UsageError, unknown
 
 _STAGES: dict[str, tuple[Split, ...]] = {
     "fit": ("train", "val"),
@@ -28,63 +27,46 @@ _STAGES: dict[str, tuple[Split, ...]] = {
 }
 
 
-class Sample(NamedTuple):
-    """One picture as a loader's worker hands it on."""
-
-    image: Picture  # (H, W, 3)
-    label: int
-    position: int  # in its dataset
-
-
-def collate(samples: Sequence[Sample]) -> ClassificationBatch:
-    """Stack samples to a batch; a permuted view of the bytes is ``(N, 3, H, W)`` in channels_last for free.
-
-    Example:
-        >>> collate([Sample(np.zeros((8, 8, 3), np.uint8), label=1, position=0)]).images.shape
-        torch.Size([1, 3, 8, 8])
-    """
-    images = torch.from_numpy(np.stack([sample.image for sample in samples]))  # (N, H, W, 3)
-    labels = torch.tensor([sample.label for sample in samples])
-    return ClassificationBatch(
-        images.permute(0, 3, 1, 2), labels, torch.tensor([sample.position for sample in samples])
-    )
-
-
-class AbstractPictures(Dataset[Sample], ABC):
-    """A labelled list of pictures; ``pictures[epoch, index]`` or ``pictures[index]`` is a ``Sample``.
+class AbstractPictures(Dataset[Any], ABC):
+    """A list of pictures with what is known of each; ``pictures[epoch, index]`` or ``pictures[index]`` is a sample.
 
     Args:
-        labels: ``(n,)`` int64, places in the data module's ``class_names``.
         names: a caption of each.
         pipeline: what each picture passes through.
-        seed: decides, with epoch and index, what chance decides in the pipeline.
     """
 
-    def __init__(self, labels: NDArray[np.int64], names: list[str], pipeline: Pipeline, seed: int = 0) -> None:
-        self.labels = labels
+    def __init__(self, names: list[str], pipeline: Pipeline) -> None:
         self.names = names
+        self.training = False
         self._pipeline = pipeline
-        self._seed = seed
+        self._seed = 0
 
     @abstractmethod
     def picture(self, index: int) -> Picture:
         """Return picture ``index`` as it is stored: RGB bytes ``(H, W, 3)``."""
 
+    @abstractmethod
+    def sample(self, index: int, *seed: int) -> Any:
+        """Return picture ``index`` through the pipeline as ``seed`` decides, with what is known of it."""
+
+    @abstractmethod
+    def describe(self, index: int) -> str:
+        """Return what is known of picture ``index`` as text that differs where the knowledge differs."""
+
     def through(self, pipeline: Pipeline, seed: int) -> Self:
-        """Return the same pictures, not copied, through another pipeline."""
+        """Return the same pictures, not copied, for training: through a pipeline that ``seed`` moves."""
         other = copy.copy(self)
-        other._pipeline, other._seed = pipeline, seed
+        other._pipeline, other._seed, other.training = pipeline, seed, True
         return other
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.names)
 
-    def __getitem__(self, key: Key | int) -> Sample:
+    def __getitem__(self, key: Key | int) -> Any:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not 0 <= index < len(self):
             raise IndexError(f"picture {index} of {len(self)}")
-        image = self._pipeline(self.picture(index), self._seed, epoch, index)
-        return Sample(image, int(self.labels[index]), index)
+        return self.sample(index, self._seed, epoch, index)
 
 
 @final
@@ -103,30 +85,37 @@ class AbstractPicturesModule(L.LightningDataModule, ABC):
     """The data module behind all others: subclasses say what the splits are.
 
     Args:
-        image_size: side of the square pictures in pixels.
         batch_size: pictures a step over all devices.
         seed: draws order and augmentation.
         workers: processes that prepare batches.
-        train: training transforms.
-        evaluation: transforms of validation and test.
+        train: what training pictures pass through.
+        evaluation: the same for validation and test.
+        collate: makes a batch of samples.
     """
 
     class_names: list[str]
 
     def __init__(
-        self, *, image_size: int, batch_size: int, seed: int, workers: int, train: Specs, evaluation: Specs
+        self,
+        *,
+        batch_size: int,
+        seed: int,
+        workers: int,
+        train: Pipeline,
+        evaluation: Pipeline,
+        collate: Callable[[list[Any]], Any],
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise UsageError(f"batch_size must be at least 1, got {batch_size}")
         if workers < 0:
             raise UsageError(f"workers must be at least 0, got {workers}")
-        self.image_size = image_size
         self.batch_size = batch_size
         self.seed = seed
         self.workers = workers
-        self._train_pipeline = Pipeline(train, image_size)
-        self._eval_pipeline = Pipeline(evaluation, image_size)
+        self._train_pipeline = train
+        self._eval_pipeline = evaluation
+        self._collate = collate
         self._splits: dict[Split, AbstractPictures] = {}
 
     @abstractmethod
@@ -172,8 +161,8 @@ class AbstractPicturesModule(L.LightningDataModule, ABC):
         """
         pictures, sampler = self.dataset("train"), self._train_sampler(0, 1)
         digest = hashlib.sha256(f"{self.seed} {self.batch_size} {self.class_names}".encode())
-        for name, label in zip(pictures.names, pictures.labels.tolist(), strict=True):
-            digest.update(f"\n{name}\t{label}".encode())
+        for index, name in enumerate(pictures.names):
+            digest.update(f"\n{name}\t{pictures.describe(index)}".encode())
         for epoch in range(3):
             digest.update(np.asarray(sampler.order(epoch), dtype="<i8").tobytes())
         return digest.hexdigest()
@@ -211,7 +200,7 @@ class AbstractPicturesModule(L.LightningDataModule, ABC):
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return _Loader(
             pictures,
-            collate_fn=collate,
+            collate_fn=self._collate,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=on_gpu,

@@ -1,4 +1,4 @@
-"""The embedded pictures: a handwritten digit, small in the clutter of a photograph. Pure functions of integers."""
+"""The embedded pictures: handwritten digits, small in the clutter of a photograph. Pure functions of integers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from visattn.data.seeding import stable_hash, stable_order
 Split: TypeAlias = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 SMALLEST = 64  # pixels; at 48 the smallest digits are 14 pixels high and no longer safely read
+SMALLEST_FIELD = 96  # of a picture with several digits, for the same reason
 
 _Plane: TypeAlias = NDArray[np.float32]
+_Box: TypeAlias = tuple[float, float, float, float]  # xyxy in pixels
 
 _GLYPH = 40  # side of an enlarged digit with its margin; the 8x8 original covers 32 of it
 _SHARES = (0.70, 0.85, 1.0)  # of each class's 180 or so digits: up to here train, val, test
@@ -26,6 +28,9 @@ _DIM = (0.2, 0.5)  # brightness that is left to the photograph
 _STROKES, _FRAGMENTS = (1, 3), (1, 3)  # how many of each, at least and at most
 _FRAGMENT_SCALE = (0.2, 0.35)  # likewise, of a fragment
 _SCALE = (0.42, 0.7)  # height of a digit (of its margin box), in picture sides
+_COUNTS = (0, *(1, 2, 3) * 4)  # of digits in a picture of several, drawn among these: one in thirteen is empty
+_FIELD_SCALE = (0.28, 0.45)  # height of one of several digits
+_TRIES = 20  # at a free place for a digit, before it is left out
 _TONES = ((0.9, 1.0), (0.6, 1.0), (0.3, 1.0))  # saturation and value: full, bright, pale
 _COLOURS = 255 * np.array([colorsys.hsv_to_rgb(hue / 16, *tone) for tone in _TONES for hue in range(16)], np.float32)
 _CONTRAST = 110.0  # RGB distance of the digit's colour from nearly all that lies behind and around it
@@ -37,7 +42,16 @@ class Scene(NamedTuple):
     image: Picture  # (S, S, 3)
     label: int
     mask: NDArray[np.bool_]  # (S, S): where the digit is
-    box: tuple[float, float, float, float]  # xyxy in pixels, tight around the mask
+    box: _Box  # tight around the mask
+
+
+class Field(NamedTuple):
+    """One picture with several digits, or none, that do not touch."""
+
+    image: Picture  # (S, S, 3)
+    labels: NDArray[np.int64]  # (n,)
+    masks: NDArray[np.bool_]  # (n, S, S): where each digit is
+    boxes: NDArray[np.float32]  # (n, 4): xyxy in pixels, tight around the masks
 
 
 @cache
@@ -100,7 +114,7 @@ def _warp(glyph: _Plane, side: int, degrees: float, shear: float) -> _Plane:
 class SceneMaker:
     """Draw pictures of digits in clutter, each from ``(data_seed, split, index)`` alone.
 
-    Splits use different source digits. Labels go round: ``index % 10``.
+    Splits use different source digits. In a picture of one digit labels go round: ``index % 10``.
 
     Args:
         size: side of the square pictures in pixels.
@@ -136,7 +150,29 @@ class SceneMaker:
             self._stroke(image, rng)
         for _ in range(_among(rng, *_FRAGMENTS)):
             self._fragment(image, rng, split)
-        return self._digit(image, rng, split, label)
+        glyph = self._pick(rng, split, label)
+        side = round(self.size * _between(rng, *_SCALE))
+        left, top = (_below(rng, self.size - side + 1) for _ in range(2))
+        return self._digit(image, rng, glyph, label, side, left, top)
+
+    def draw_field(self, split: Split, index: int) -> Field:
+        """Return picture ``index`` of ``split`` in the form with up to three digits, of any label, or none."""
+        rng = np.random.Generator(np.random.PCG64(stable_hash(self._seed, SPLITS.index(split), index, 1)))
+        image = self._background(rng)
+        for _ in range(_among(rng, *_STROKES)):
+            self._stroke(image, rng)
+        for _ in range(_among(rng, *_FRAGMENTS)):
+            self._fragment(image, rng, split)
+        scenes: list[Scene] = []
+        for _ in range(_COUNTS[_below(rng, len(_COUNTS))]):
+            label = _below(rng, 10)
+            glyph = self._pick(rng, split, label)
+            side = round(self.size * _between(rng, *_FIELD_SCALE))
+            if place := self._free(rng, side, [scene.box for scene in scenes]):
+                scenes.append(self._digit(image, rng, glyph, label, side, *place))
+        labels, boxes = [scene.label for scene in scenes], [scene.box for scene in scenes]
+        masks = np.array([scene.mask for scene in scenes], np.bool_).reshape(-1, self.size, self.size)
+        return Field(image, np.array(labels, np.int64), masks, np.array(boxes, np.float32).reshape(-1, 4))
 
     def _background(self, rng: np.random.Generator) -> Picture:
         """Return a random crop of a photograph, mirrored or not."""
@@ -177,12 +213,19 @@ class SceneMaker:
         left, top = (_below(rng, self.size - side + 1) for _ in range(2))
         _paint(image, alpha, _COLOURS[_below(rng, len(_COLOURS))], left, top)
 
-    def _digit(self, image: Picture, rng: np.random.Generator, split: Split, label: int) -> Scene:
-        """Draw the digit last, so that nothing covers it, in a colour that stands out from what lies behind."""
-        size = self.size
-        glyph = _glyphs()[0][self._pick(rng, split, label)]
-        side = round(size * _between(rng, *_SCALE))
-        left, top = (_below(rng, size - side + 1) for _ in range(2))
+    def _free(self, rng: np.random.Generator, side: int, taken: list[_Box]) -> tuple[int, int] | None:
+        """Return left and top of a square that no box of ``taken`` touches, or None if none is found."""
+        for _ in range(_TRIES):
+            left, top = (_below(rng, self.size - side + 1) for _ in range(2))
+            if all(left > x2 or top > y2 or left + side < x1 or top + side < y1 for x1, y1, x2, y2 in taken):
+                return left, top
+        return None
+
+    def _digit(
+        self, image: Picture, rng: np.random.Generator, source: int, label: int, side: int, left: int, top: int
+    ) -> Scene:
+        """Draw a digit last, so that nothing covers it, in a colour that stands out from what lies behind."""
+        size, glyph = self.size, _glyphs()[0][source]
         alpha = _warp(glyph, side, _between(rng, -15, 15), _between(rng, -0.15, 0.15))
         inside = (alpha > 0.5).view(np.uint8)
         # how much of what lies behind and around is of nearly the same colour, for each colour: (48,)

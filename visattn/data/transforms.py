@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, cast, final
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from visattn.data.images import Picture, fit_square
 from visattn.data.seeding import stable_hash
@@ -22,6 +23,10 @@ Specs: TypeAlias = Sequence[dict[str, Any]]  # [{"HorizontalFlip": {"p": 0.5}}, 
 _SIZES = ("size", "height", "width", "max_size", "min_height", "min_width")
 _UNSET = (inspect.Parameter.empty, None, 1024)  # what albumentations' signatures say of a size that one must give
 _GROUPS = ("OneOf", "RandomOrder", "Sequential", "SomeOf")
+
+# What becomes of boxes: cut at the picture's edge, and dropped when less than a quarter or a pixel of them is left
+_BOXES = {"format": "pascal_voc", "label_fields": ["places"], "clip": True, "filter_invalid_bboxes": True}
+_LEAST = {"min_visibility": 0.25, "min_area": 1.0}
 
 
 def _albumentations() -> Any:
@@ -55,11 +60,11 @@ def _one_line(error: BaseException) -> str:
     return " ".join(line for line in lines if line and not line.startswith("For further information"))
 
 
-def _sizes(size: int) -> dict[str, Any]:
-    return {key: (size, size) if key == "size" else size for key in _SIZES}
+def _sizes(size: int | None) -> dict[str, Any]:
+    return {} if size is None else {key: (size, size) if key == "size" else size for key in _SIZES}
 
 
-def _transform(spec: Any, size: int) -> Any:
+def _transform(spec: Any, size: int | None) -> Any:
     if not isinstance(spec, dict) or len(spec) != 1:
         raise UsageError(
             f"a transform is one name with its arguments, such as {{HorizontalFlip: {{p: 0.5}}}}; got {spec!r}"
@@ -96,7 +101,7 @@ class Pipeline:
 
     Args:
         specs: transforms in their order, each ``{name: arguments}``; empty only fits to the square.
-        size: side of the pictures that come out.
+        size: side of the pictures that come out; None lets each have its own size, and boxes move along.
 
     Raises:
         UsageError: an unknown name or argument, a refused value, or a transform that does not yield RGB bytes.
@@ -106,36 +111,74 @@ class Pipeline:
         (32, 32, 3)
     """
 
-    def __init__(self, specs: Specs, size: int) -> None:
-        if size < 1:
+    def __init__(self, specs: Specs, size: int | None) -> None:
+        if size is not None and size < 1:
             raise UsageError(f"image_size must be at least 1, got {size}")
         self._size = size
         self._compose: Any = None
         self._names = ", ".join(name for spec in specs if isinstance(spec, dict) for name in spec)
         if specs:
-            self._compose = _albumentations().Compose([_transform(spec, size) for spec in specs])
+            self._compose = self._composed([_transform(spec, size) for spec in specs])
             # once now, on a large picture: most mistakes need not wait for the first epoch
-            self(np.arange(6 * size**2 * 3, dtype=np.uint8).reshape(2 * size, 3 * size, 3))
+            side = size or 256
+            trial = np.arange(6 * side**2 * 3, dtype=np.uint8).reshape(2 * side, 3 * side, 3)
+            self(trial) if size else self.boxed(trial, np.array([[side, side, 2 * side, 2 * side]], np.float32))
 
     def __call__(self, image: Picture, *seed: int) -> Picture:
         """Return ``image`` ``(H, W, 3)`` augmented as ``seed`` decides: ``(size, size, 3)``."""
-        return fit_square(image if self._compose is None else self._augment(image, stable_hash(*seed)), self._size)
+        if self._size is None:
+            return self.boxed(image, np.empty((0, 4), np.float32), *seed)[0]
+        if self._compose is not None:
+            image = self._run(stable_hash(*seed), image=image)["image"]
+        return fit_square(image, self._size)
 
-    def _augment(self, image: Picture, word: int) -> Picture:
+    def boxed(
+        self, image: Picture, boxes: NDArray[np.float32], *seed: int
+    ) -> tuple[Picture, NDArray[np.float32], NDArray[np.int64]]:
+        """Return a picture with its boxes ``(n, 4)`` (xyxy, in pixels), augmented as ``seed`` decides.
+
+        Returns:
+            The picture, the boxes ``(m, 4)`` that are left in it, and the places ``(m,)`` that these had among the
+            given ones. Boxes are cut at the picture's edge; one of which less than a quarter is left is dropped.
+
+        Example:
+            >>> flip = Pipeline([{"HorizontalFlip": {"p": 1}}], None)
+            >>> flip.boxed(np.zeros((50, 40, 3), np.uint8), np.array([[0, 5, 10, 20]], np.float32))[1].round(3)
+            array([[30.,  5., 40., 20.]], dtype=float32)
+        """
+        places = np.arange(len(boxes), dtype=np.int64)
+        if self._compose is None:
+            return image, boxes, places
+        result = self._run(stable_hash(*seed), image=image, bboxes=boxes, places=places)
+        # 2.0.8 hands back lists, floats and shape (0,), according to what was dropped
+        left = np.asarray(result["bboxes"], np.float32).reshape(-1, 4)
+        return result["image"], left, np.asarray(result["places"], np.float64).astype(np.int64).reshape(-1)
+
+    def _composed(self, transforms: list[Any]) -> Any:
+        package = _albumentations()
+        if self._size is not None:
+            return package.Compose(transforms)
+        with warnings.catch_warnings():  # colours leave boxes where they are: no reason to warn
+            warnings.filterwarnings("ignore", "Got processor for bboxes", UserWarning)
+            return package.Compose(transforms, bbox_params=package.BboxParams(**_BOXES, **_LEAST))
+
+    def _run(self, word: int, **data: Any) -> dict[str, Any]:
         # Not set_random_seed: it gives every transform its own generator with the same seed, so that two
         # transforms of p=0.5 would always act together. One generator, shared, and fresh per sample.
         self._compose.set_random_state(np.random.Generator(np.random.PCG64(word)), random.Random(word))
+        height, width = data["image"].shape[:2]
         try:
-            result = self._compose(image=image)["image"]
+            result = cast("dict[str, Any]", self._compose(**data))
         except Exception as error:  # whatever a transform raises: it names the picture's size or an argument
-            size = f"{image.shape[1]}x{image.shape[0]}"
+            size = f"{width}x{height}"
             raise UsageError(f"the transforms {self._names} fail on a picture of {size}: {_one_line(error)}") from error
-        if result.dtype != np.uint8 or result.shape[2:] != (3,):
+        image = result["image"]
+        if image.dtype != np.uint8 or image.shape[2:] != (3,):
             raise UsageError(
-                f"the transforms {self._names} yield {result.dtype} of shape {tuple(result.shape)}; "
+                f"the transforms {self._names} yield {image.dtype} of shape {tuple(image.shape)}; "
                 "they must yield RGB bytes (normalising is done on the device)"
             )
-        return cast("Picture", result)
+        return result
 
 
 def default_train() -> list[dict[str, Any]]:
@@ -154,6 +197,21 @@ def default_train() -> list[dict[str, Any]]:
     }
     # the area rule: plain linear interpolation aliases when a large photograph shrinks
     return [{"RandomResizedCrop": {"scale": [0.6, 1.0], "area_for_downscale": "image"}}, {"ColorJitter": jitter}]
+
+
+def default_boxed(flip: bool) -> list[dict[str, Any]]:
+    """Return the training transforms of pictures with boxes: mild, since the detector itself varies the size.
+
+    Args:
+        flip: mirror half of the pictures, which changes letters, digits and road signs.
+
+    Example:
+        >>> [name for spec in default_boxed(flip=True) for name in spec]
+        ['HorizontalFlip', 'Affine', 'ColorJitter']
+    """
+    scale = {"scale": [0.8, 1.25], "translate_percent": [-0.1, 0.1], "keep_ratio": True, "fill": 114, "p": 0.5}
+    mirror: list[dict[str, Any]] = [{"HorizontalFlip": {"p": 0.5}}] if flip else []
+    return [*mirror, {"Affine": scale}, default_train()[-1]]
 
 
 def eval_transform(image_size: int, specs: Specs | None = None) -> Callable[[Picture], Picture]:

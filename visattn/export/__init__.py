@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from visattn.export.detector import export_detector
     from visattn.export.onnx import export_onnx
+    from visattn.export.program import export_program
 
-_HOMES = {"export_detector": "detector", "export_onnx": "onnx"}
+_HOMES = {"export_detector": "detector", "export_onnx": "onnx", "export_program": "program"}
 
-__all__ = ["export_detector", "export_onnx"]
+__all__ = ["export_detector", "export_onnx", "export_program"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import nn
 
 from visattn.attention._contract import AbstractAttention, AbstractPool
+from visattn.insertion.native import natives
 from visattn.insertion.probe import Probe
-from visattn.insertion.spec import At, Entry
-from visattn.insertion.wrapper import ATTENTION, Attended, site_name
+from visattn.insertion.spec import NATIVE, At, Entry
+from visattn.insertion.trunk import PYRAMID, child_of, is_container, modules, outermost, stage_ends, why_none
 from visattn.types import UsageError, unknown
 
-WORDS = ("paper", "residual", "stages", "stage:<i>", "pool", "fpn")
+WORDS = ("paper", "residual", "stages", "stage:<i>", "pool", "fpn", NATIVE)
 FORMS = f"{', '.join(WORDS)}, a dotted pattern, re:<regex>, before:<pattern>"
 
 # The names of host classes, in timm and torchvision, that papers mean by a family.
@@ -28,11 +29,14 @@ FAMILIES = {
     "MobileNetV3": "mobilenet",
     "DenseNet": "densenet",
     "VGG": "vgg",
+    "VovNet": "vovnet",
+    "InceptionV3": "inception",
+    "Inception3": "inception",
+    "GoogLeNet": "inception",
 }
+RESNET = ("layer1", "layer2", "layer3")  # a detector's body has lost its class and kept its layers
 
-
-# torchvision's pyramid, told by name: importing torchvision.ops here would cost every `import visattn` a second.
-PYRAMID, PYRAMID_OUTPUTS = "FeaturePyramidNetwork", "layer_blocks"
+PYRAMID_OUTPUTS = "layer_blocks"  # of torchvision's pyramid
 
 
 class Place(NamedTuple):
@@ -45,41 +49,39 @@ class Place(NamedTuple):
 
 def family(host: nn.Module) -> str:
     """Return the family of ``host`` or of the first model in it that has one, else ``other``."""
-    return next((FAMILIES[type(m).__name__] for m in host.modules() if type(m).__name__ in FAMILIES), "other")
+    for module in host.modules():
+        kind = type(module).__name__
+        if kind in FAMILIES:
+            return FAMILIES[kind]
+        if all(is_container(dict(module.named_children()).get(layer)) for layer in RESNET):
+            return "resnet"
+    return "other"
 
 
-def modules(host: nn.Module) -> dict[str, nn.Module]:
-    """Return the host's own modules by their own names: no blocks, and wrapped modules for wrappers."""
-    added = {id(m) for w in host.modules() if isinstance(w, Attended) for m in w.attention.modules()}
-    found = {}
-    for path, module in host.named_modules():
-        if path and id(module) not in added and not isinstance(module, Attended):
-            found[site_name(path)] = module
-    return found
-
-
-def resolve(host: nn.Module, probe: Probe, entry: Entry, block: type[AbstractAttention]) -> list[Place]:
+def resolve(host: nn.Module, probe: Probe, entry: Entry, block: type[AbstractAttention] | None) -> list[Place]:
     """Return the places that ``entry`` names, before any check of what stands there."""
     places = _resolve(host, probe, entry.at, block)
     stages = entry.stages
-    if stages is None and entry.at == "paper" and block.paper.get(family(host)) is not None:
+    if stages is None and entry.at == "paper" and block is not None and block.paper.get(family(host)) is not None:
         stages = block.paper[family(host)].stages if places and places[0].placement.startswith("paper") else None
     if stages is None:
         return places
     kept = [place for place in places if probe.seen.get(place.name) and probe.stage(place.name) in stages]
+    if not kept and entry.stages is None:
+        return places[-1:]  # the paper's last stage has another stride here, as in a dilated host
     if not kept:
         have = sorted({s for p in places if p.name in probe.seen and (s := probe.stage(p.name)) is not None})
         raise UsageError(f"no place at={entry.at!r} lies in stages {list(stages)}; valid: {have}")
     return kept
 
 
-def _resolve(host: nn.Module, probe: Probe, at: At, block: type[AbstractAttention]) -> list[Place]:
+def _resolve(host: nn.Module, probe: Probe, at: At, block: type[AbstractAttention] | None) -> list[Place]:
     if not isinstance(at, str):
         return [Place(name, getattr(at, "__name__", "callable")) for name, m in modules(host).items() if at(name, m)]
-    if issubclass(block, AbstractPool):
-        return pool(host, probe) if at == "paper" else _named(host, probe, at)
-    if at != "paper":
+    if at != "paper" or block is None:
         return _named(host, probe, at)
+    if issubclass(block, AbstractPool):
+        return _named(host, probe, "pool")
     said = block.paper.get(family(host))
     if said is not None:
         try:
@@ -87,66 +89,60 @@ def _resolve(host: nn.Module, probe: Probe, at: At, block: type[AbstractAttentio
         except UsageError:
             found = []
         if found:
-            return [Place(p.name, f"paper ({said.at}): {said.source}", p.before) for p in found]
-    return residual(host, probe) or stages(host, probe)
+            return [Place(p.name, f"paper: {said.source}", p.before) for p in found]
+    found = _unnamed(host, probe)
+    if not found:
+        raise UsageError(f"at='paper' finds no place in {type(host).__name__}: {why_none(host, probe)}")
+    return found
+
+
+def _unnamed(host: nn.Module, probe: Probe) -> list[Place]:
+    """Where no paper names a place: residual branches if they are in half of the stages or more, else stages."""
+    ends, branches = stages(host, probe), residual(host, probe)
+    reached, have = ({probe.stage(place.name) for place in places} for places in (branches, ends))
+    return branches if branches and 2 * len(reached & have) >= len(have) else ends
 
 
 def _named(host: nn.Module, probe: Probe, at: str) -> list[Place]:
     words: dict[str, Callable[[nn.Module, Probe], list[Place]]] = {
-        "residual": residual, "stages": stages, "pool": pool, "fpn": fpn,
+        "residual": residual, "stages": stages, "pool": pool, "fpn": fpn, NATIVE: native,
     }  # fmt: skip
     if at in words:
         found = words[at](host, probe)
-        if not found and at == "fpn":
-            raise UsageError(f"at='fpn' finds no pyramid in {type(host).__name__}: it is a detector's; valid: {FORMS}")
         if not found:
-            raise UsageError(f"at={at!r} finds no place in {type(host).__name__}; valid: {FORMS}")
+            raise _none(host, probe, at)
         return found
     if at.startswith("stage:"):
         by_stage = {probe.stage(place.name): place for place in stages(host, probe, first=0)}
         number = at.removeprefix("stage:")
+        if not by_stage:
+            raise _none(host, probe, at)
         if not number.isdigit() or int(number) not in by_stage:
             raise unknown("place", at, [f"stage:{stage}" for stage in by_stage])
         return [Place(by_stage[int(number)].name, at)]
     return matching(host, at)
 
 
+def _none(host: nn.Module, probe: Probe, at: str) -> UsageError:
+    reasons = {
+        "pool": "no module pools its last features over all positions",
+        "fpn": "it has no pyramid, as torchvision's detectors do",
+        NATIVE: "it comes without attention that could be taken out",
+    }
+    reason = f"{reasons[at]}; valid: {FORMS}" if at in reasons else why_none(host, probe)
+    return UsageError(f"at={at!r} finds no place in {type(host).__name__}: {reason}")
+
+
 def residual(host: nn.Module, probe: Probe) -> list[Place]:
-    """The end of each residual branch, before its addition."""
+    """The end of each residual branch, before its addition; ahead of drop path and of what else only passes on."""
     own = modules(host)
-    ends = [_outermost(own, names) for names in probe.residual_ends]
-    return [Place(name, "residual") for name in dict.fromkeys(ends) if name]
+    ends = [outermost(own, names, probe) for names in probe.residual_ends]
+    return [Place(name, "residual", probe.seen[name].passes) for name in dict.fromkeys(ends) if name]
 
 
 def stages(host: nn.Module, probe: Probe, *, first: int = 1) -> list[Place]:
     """The last child module of each stage, from stride ``2^(first + 1)``."""
-    own = modules(host)
-    by_stage: dict[int, str] = {}
-    for name in _features(host, probe) or _trunk(own, probe):
-        stage = probe.stage(name)
-        if stage is not None and stage >= first:
-            by_stage[stage] = name
-    places = []
-    for _, name in sorted(by_stage.items()):
-        same = [n for n in own if n.startswith(f"{name}.") and n in probe.seen and _same(probe, n, name)]
-        last = _outermost(own, same)
-        places.append(last if last and _has_children(own[name]) and _is_stage(own[name]) else name)
-    return [Place(name, "stages") for name in places]
-
-
-def _is_stage(module: nn.Module) -> bool:
-    """A stage is a container, or it holds one: a block or a layer holds none that returns its output."""
-    return is_container(module) or any(is_container(child) for child in module.children()) or _numbered(module)
-
-
-def _numbered(module: nn.Module) -> bool:
-    # timm's RegStage names its blocks b1, b2, ...
-    kinds = {type(child) for child in module.children()}
-    return len(kinds) == 1 and len(list(module.children())) >= 1 and not isinstance(module, nn.ModuleDict)
-
-
-def _has_children(module: nn.Module) -> bool:
-    return next(module.children(), None) is not None
+    return [Place(name, "stages") for name in stage_ends(host, probe, first=first)]
 
 
 def pool(host: nn.Module, probe: Probe) -> list[Place]:
@@ -159,7 +155,9 @@ def pool(host: nn.Module, probe: Probe) -> list[Place]:
             moving = len(x) == 4 and x[2:] != (1, 1)
             if moving and y[:2] == x[:2] and all(axis == 1 for axis in y[2:]):
                 found.append((seen.order, name))
-    return [Place(max(found)[1], "pool")] if found else []
+    # what pools for a gate, or for one branch of many, has maps behind it
+    last = max((seen.order for name, seen in probe.seen.items() if probe.is_map(name)), default=-1)
+    return [Place(max(found)[1], "pool")] if found and max(found)[0] > last else []
 
 
 def fpn(host: nn.Module, probe: Probe) -> list[Place]:
@@ -169,6 +167,12 @@ def fpn(host: nn.Module, probe: Probe) -> list[Place]:
     outputs = [f"{name}.{PYRAMID_OUTPUTS}" for name in own if type(own[name]).__name__ == PYRAMID]
     found = [f"{output}.{child}" for output in outputs for child, _ in own[output].named_children()]
     return [Place(child_of(name, own[name]) if is_container(own[name]) else name, "fpn") for name in found]
+
+
+def native(host: nn.Module, probe: Probe) -> list[Place]:
+    """The attention modules that the host comes with."""
+    del probe
+    return [Place(name, NATIVE) for name in natives(host)]
 
 
 def matching(host: nn.Module, pattern: str) -> list[Place]:
@@ -188,60 +192,3 @@ def matching(host: nn.Module, pattern: str) -> list[Place]:
         near = get_close_matches(bare, names, n=5, cutoff=0.5) or [n for n in names if "." not in n][:8]
         raise UsageError(f"pattern {pattern!r} matches no module; near names: {', '.join(near)}; valid: {FORMS}")
     return [Place(name, pattern, before) for name in found]
-
-
-def is_container(module: nn.Module) -> bool:
-    """Whether others index or iterate ``module``, so that nothing may stand in its place."""
-    own_forward = type(module).forward is not nn.Module.forward
-    return isinstance(module, nn.Sequential) or (isinstance(module, nn.ModuleList | nn.ModuleDict) and not own_forward)
-
-
-def _outermost(own: dict[str, nn.Module], names: Iterable[str]) -> str | None:
-    """The module nearest the root that is no container; the first called of several."""
-    usable = [name for name in names if name in own and not is_container(own[name])]
-    return min(usable, key=lambda name: name.count("."), default=None)
-
-
-def _same(probe: Probe, name: str, other: str) -> bool:
-    return bool(probe.seen[name].same) and probe.seen[name].same == probe.seen[other].same
-
-
-def _features(host: nn.Module, probe: Probe) -> list[str]:
-    """The modules at which timm says that its stages end, if it says."""
-    info: Any = getattr(host, "feature_info", None)
-    items: Sequence[Any] = getattr(info, "info", info) or []
-    try:
-        names = [str(item["module"]) for item in items]
-    except (KeyError, TypeError, IndexError):
-        return []
-    return names if all(name in probe.seen and probe.is_map(name) for name in names) else []
-
-
-def _trunk(own: dict[str, nn.Module], probe: Probe, inside: str = "", stage: int = -1) -> list[str]:
-    """The host's path from image to features: children in calling order, opened where they span strides."""
-    depth = inside.count(".") + 1 if inside else 0
-    children = [
-        n for n in probe.seen if n in own and n.count(".") == depth and n.startswith(f"{inside}." if inside else "")
-    ]
-    path: list[str] = []
-    for name in sorted(children, key=lambda n: probe.seen[n].order):
-        reached = probe.stage(name)
-        holds_maps = any(n.startswith(f"{name}.") and probe.is_map(n) for n in probe.seen)
-        if holds_maps and (reached is None or reached - stage >= 2):
-            path += _trunk(own, probe, name, stage)
-        elif reached is not None:
-            path.append(name)
-        stage = max([stage, *(s for n in path[-1:] if (s := probe.stage(n)) is not None)])
-    return path
-
-
-def child_of(name: str, module: nn.Module) -> str:
-    """Name the child of a container that may be attended instead."""
-    *_, (last, child) = list(module.named_children()) or [("", module)]
-    path = f"{name}.{last}" if last else name
-    return child_of(path, child) if is_container(child) and last else path
-
-
-def clashes(module: nn.Module) -> bool:
-    """Whether ``module`` owns a child or parameter that would share its key with the blocks."""
-    return any(key.split(".")[0] == ATTENTION for key in module.state_dict()) or hasattr(module, ATTENTION)

@@ -13,6 +13,9 @@ from visattn.types import INITS, AttentionSpec, Init, UsageError, unknown
 
 At: TypeAlias = str | Callable[[str, nn.Module], bool]
 
+NOTHING = "none"
+NATIVE = "native"  # the one place where no block is a change: the host's own attention is taken out
+
 FORMS = (
     "a block's name, {block: NAME, at:, stages:, init:, add:, <keywords of the block>}, "
     "a mapping from places to these, or a list of these"
@@ -21,7 +24,7 @@ FORMS = (
 
 @dataclass(frozen=True)
 class Entry:
-    """One block and its places, as parsed from a spec."""
+    """One block, or none where the host's own attention is taken out, and its places, as parsed from a spec."""
 
     block: str
     at: At = "paper"
@@ -49,15 +52,19 @@ def parse(
         [('eca', 'layer3.*.bn3'), ('additive', 'pool')]
         >>> parse(None), parse("none")
         ([], [])
+        >>> [(entry.block, entry.at) for entry in parse({"native": None})]
+        [('none', 'native')]
     """
-    if spec is None or spec == "none":
-        return []
+    if spec is None or spec == NOTHING:
+        return [Entry(NOTHING, at)] if at == NATIVE else []
     outer: dict[str, Any] = {"at": at, "stages": stages, "init": init, "add": add}
     if isinstance(spec, str):
         return [_entry({"block": spec}, outer)]
     if isinstance(spec, Mapping):
         if "block" in spec:
-            return [] if spec["block"] in {None, "none"} else [_entry(spec, outer)]
+            if spec["block"] in {None, NOTHING}:
+                return parse(None, at=spec.get("at", at))
+            return [_entry(spec, outer)]
         return [entry for place, inner in spec.items() for entry in parse(inner, **{**outer, "at": place})]
     if isinstance(spec, list | tuple):
         return [entry for inner in spec for entry in parse(inner, **outer)]

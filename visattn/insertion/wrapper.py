@@ -6,6 +6,7 @@ wrapper keeps both, and its state dict is transparent: the host's keys stay what
 
 from __future__ import annotations
 
+from keyword import iskeyword
 from typing import Any, cast
 
 import torch
@@ -17,12 +18,15 @@ from visattn.ops import mix
 # The one prefix that torch.distributed.checkpoint strips from the names it saves.
 BASE = "_checkpoint_wrapped_module"
 ATTENTION = "attention"
+# timm.utils.reparameterize_model replaces a module that has one of these by what it returns: blocks would be lost.
+# Without them it goes on to the wrapped module, and a parent that would merge a wrapped child stops.
+MERGING = frozenset({"fuse", "reparameterize", "switch_to_deploy"})
 
 
 class Attended(nn.Module):
     """A host's module with blocks: keys ``<site>.<host key>`` and ``<site>.attention.<block>.<parameter>``.
 
-    Attributes that it lacks are looked up in the host's module.
+    Attributes that it lacks are read and set in the host's module, save those that would merge it with others.
     """
 
     def __init__(self, base: nn.Module) -> None:
@@ -52,9 +56,12 @@ class Attended(nn.Module):
         return y
 
     def insert(self, name: str, block: AbstractAttention, *, before: bool) -> str:
-        """Add ``block`` behind those that are here and return its key, ``name`` or ``name_2`` ..."""
-        key, count = name, 1
-        while key in self.attention:
+        """Add ``block`` behind those that are here and return its key, ``name`` or ``name_2`` ...
+
+        The first ``nonlocal`` is ``nonlocal_1``: FX writes keys into code (pytorch/pytorch#188538).
+        """
+        key, count = name, 0 if iskeyword(name) else 1
+        while key in self.attention or iskeyword(key):
             count += 1
             key = f"{name}_{count}"
         self.attention[key] = block
@@ -71,9 +78,46 @@ class Attended(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if name == BASE:
+            if name == BASE or (name in MERGING and hasattr(type(self.base), name)):
                 raise
             return getattr(self.base, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        base = self.__dict__.get("_modules", {}).get(BASE)
+        ours = name in self.__dict__ or name in self.__dict__.get("_modules", {}) or name.startswith("_")
+        if base is not None and not ours and hasattr(base, name):
+            setattr(base, name, value)  # a drop rate, a new weight: the host's module is the one that reads it
+        else:
+            super().__setattr__(name, value)
+
+
+class AttendedContainer(Attended):
+    """The same for a module that others also index, count or iterate; only one that has a length may be empty."""
+
+    def __len__(self) -> int:
+        return len(cast("Any", self.base))
+
+    def __iter__(self) -> Any:
+        return iter(cast("Any", self.base))
+
+    def __getitem__(self, key: Any) -> Any:
+        return cast("Any", self.base)[key]
+
+    def __contains__(self, key: Any) -> bool:
+        return key in cast("Any", self.base)
+
+
+def wrap(base: nn.Module) -> Attended:
+    """Return a wrapper without blocks around ``base``."""
+    return AttendedContainer(base) if hasattr(base, "__len__") else Attended(base)
+
+
+def swap(host: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put ``new`` wherever ``old`` is registered in ``host``: a module may have more names than one."""
+    for module in host.modules():
+        for name, child in module._modules.items():
+            if child is old and module is not new:
+                module._modules[name] = new
 
 
 def _strip_base(module: nn.Module, state: dict[str, Any], prefix: str, local_metadata: dict[str, Any]) -> None:

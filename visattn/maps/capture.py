@@ -183,6 +183,22 @@ def capture(model: nn.Module, *, limit: int = 64) -> Iterator[Maps]:
             hook.remove()
 
 
+@contextmanager
+def recording(model: nn.Module, limit: int) -> Iterator[Maps | None]:
+    """Record the maps of ``model`` as ``capture`` does; None for a model without maps.
+
+    Example:
+        >>> with recording(nn.ReLU(), 1) as maps:
+        ...     maps is None
+        True
+    """
+    if not _sources(model):
+        yield None
+        return
+    with capture(model, limit=limit) as maps:
+        yield maps
+
+
 def map_keys(model: nn.Module) -> dict[str, MapInfo]:
     """Return what maps ``model`` has, by key, without running it.
 

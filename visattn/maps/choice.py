@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from visattn.insertion import places
 from visattn.insertion.attend import sites
+from visattn.insertion.trunk import modules
 from visattn.maps.capture import Maps
 from visattn.types import UsageError
 
@@ -29,7 +29,7 @@ def class_map_layer(network: nn.Module, image_size: int) -> nn.Module:
     if not stages:
         raise UsageError(f"{type(network).__name__} has no stage to take a class map at")
     fine = [s for s in stages if image_size / 2 ** ((s.stage or 0) + 1) >= SMALLEST] or stages[:1]
-    return places.modules(network)[fine[-1].name]
+    return modules(network)[fine[-1].name]
 
 
 def shown_maps(maps: Maps) -> list[str]:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from visattn.heads.pyramid import Level, features
-from visattn.insertion import places
+from visattn.insertion.places import stages
 from visattn.insertion.probe import Probe, probe
+from visattn.insertion.trunk import is_container, modules
 from visattn.insertion.wrapper import site_name
 from visattn.maps.capture import evaluating
 from visattn.types import UsageError
@@ -42,7 +43,7 @@ def find_levels(host: nn.Module, finest: int) -> list[Level]:
     if last:
         raise _refusal(host, f"the channels of '{last}' are its last axis")
     levels = {}
-    for place in places.stages(host, record):
+    for place in stages(host, record):
         stage, shape = record.stage(place.name), record.seen[place.name].outputs[-1]
         assert stage is not None
         assert shape is not None  # a place of a stage is a map
@@ -65,10 +66,10 @@ def _end(host: nn.Module, record: Probe, name: str) -> str:
     An activation in place returns what the norm before it returned. Containers are passed over:
     where a host checkpoints its gradients, nobody calls them.
     """
-    own = places.modules(host)
+    own = modules(host)
     same = [n for n in own if n in record.seen and record.seen[n].same == record.seen[name].same]
     top = min((n for n in same if f"{name}.".startswith(f"{n}.")), key=len)
-    inside = [n for n in same if f"{n}.".startswith(f"{top}.") and not places.is_container(own[n])]
+    inside = [n for n in same if f"{n}.".startswith(f"{top}.") and not is_container(own[n])]
     return max(inside, key=lambda n: record.seen[n].order)
 
 

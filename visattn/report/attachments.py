@@ -1,4 +1,4 @@
-"""The two files that a comparison may lack: what each arm costs, and the page of maps."""
+"""The files that a comparison may lack: what each arm costs, what the test pictures leave open, the page of maps."""
 
 from __future__ import annotations
 
@@ -33,6 +33,14 @@ class Cost(NamedTuple):
     threads: int | None
     rounds: int | None
     arms: dict[str, ArmCost]
+
+
+class PictureDraws(NamedTuple):
+    """Each block's difference to the baseline over draws of the test pictures, ends of its 95 % interval."""
+
+    pictures: int
+    draws: int
+    arms: dict[str, tuple[float, float]]
 
 
 class Picture(NamedTuple):
@@ -72,6 +80,15 @@ def read_cost(path: Path) -> Cost | None:
     }
     size, batch, threads, rounds = (document.integer(key) for key in ("image_size", "batch", "threads", "rounds"))
     return Cost(size, batch, document.text("device"), threads, rounds, arms)
+
+
+def read_draws(path: Path) -> PictureDraws | None:
+    """Read ``pictures.json``; None where the test pictures were not drawn again."""
+    if not path.is_file():
+        return None
+    document = Document.read(path)
+    arms = {label: (arm.number("low"), arm.number("high")) for label, arm in document.node("arms").children()}
+    return PictureDraws(document.integer("pictures") or 0, document.integer("draws") or 0, arms) if arms else None
 
 
 def read_gallery(path: Path) -> Gallery | None:

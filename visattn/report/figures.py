@@ -9,6 +9,16 @@ MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 
+def sentence(text: str) -> str:
+    """Write words as the beginning of a sentence.
+
+    Example:
+        >>> sentence("average precision")
+        'Average precision'
+    """
+    return text[:1].upper() + text[1:]
+
+
 def percent(fraction: float) -> str:
     """Write a fraction in percent.
 

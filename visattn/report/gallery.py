@@ -31,18 +31,24 @@ def gallery(report: Report, marks: dict[str, str]) -> str:
         lines.append(_line(_title(row, marks), "first" if first else "", _drawings(row, found)))
     return (
         "<section><h2>Where each arm looks</h2>"
-        '<p class="note">The same test pictures for every arm. Under a picture stands the class that the arm predicts. '
-        "Grad-CAM asks which places raise the predicted class; a map is the gate itself, as the network multiplies it. "
-        "A map shows what a block weighs, not that the weighing helps.</p>"
+        f'<p class="note">The same test pictures for every arm. {_cam_note(found)} '
+        "A map is the gate itself, as the network multiplies it; it shows what a block weighs, not that the weighing "
+        "helps.</p>"
         '<div class="gallery" tabindex="0" role="region" aria-label="Maps"><table><tbody>'
         f"{''.join(lines)}</tbody></table></div></section>"
     )
 
 
+def _cam_note(found: Gallery) -> str:
+    if any(row.kind == "boxes" for row in found.rows):
+        return "Boxes are what an arm finds. Grad-CAM asks which places raise the sum of its scores."
+    return "Under a picture stands the class that the arm predicts. Grad-CAM asks which places raise that class."
+
+
 def _title(row: MapRow, marks: dict[str, str]) -> str:
     # a long key may break after its slashes and dots
     name = _escape(row.key or row.kind).replace("/", "/<wbr>").replace(".", ".<wbr>")
-    key = name if row.kind == "gradcam" else f"<code>{name}</code>"
+    key = name if row.kind != "map" else f"<code>{name}</code>"
     scores = ", ".join(f"{_escape(what)} {ratio(value)}" for what, value in row.score.items())
     return (
         f"{marks.get(row.arm, '')}{_escape(row.arm)}<small>{key}</small>{f'<small>{scores}</small>' if scores else ''}"

@@ -13,7 +13,7 @@ from visattn.report.plots import Plot, dresses
 from visattn.report.style import CSS
 from visattn.report.table import Report, Row
 from visattn.report.verdict import Verdict, method, verdict
-from visattn.report.words import facts, measured
+from visattn.report.words import facts, measured, over_pictures
 
 _PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -80,7 +80,7 @@ def page(report: Report, drawn: tuple[Plot, ...]) -> str:
         details="".join(f'<p class="details">{escape(text)}</p>' for text in found.details),
         facts=_facts(report),
         notices=_notices(report),
-        tables=_accuracy(report, marks, found) + _costs(report, marks),
+        tables=_scores(report, marks, found) + _costs(report, marks),
         plots=_plots(drawn),
         gallery=gallery(report, marks),
         method=_method(report),
@@ -120,8 +120,12 @@ def _notices(report: Report) -> str:
 # ---------------------------------------------------------------- tables
 
 
-def _accuracy(report: Report, marks: dict[str, str], found: Verdict) -> str:
-    head = ("Arm", "Init", "Top-1, %", "Difference, points", "Effect, d_z", "p, t-test", "p, sign-flip", "p, Holm", "")
+def _scores(report: Report, marks: dict[str, str], found: Verdict) -> str:
+    metric, draws = report.comparison.metric, report.comparison.pictures
+    score = f"{write.sentence(metric.word)}, %"
+    head = ["Arm", "Init", score, "Difference, points", "Effect, d_z", "p, t-test", "p, sign-flip", "p, Holm", ""]
+    if draws:
+        head.insert(4, "Over pictures, points")
     rows = []
     for row in report.rows:
         cells = [
@@ -132,6 +136,7 @@ def _accuracy(report: Report, marks: dict[str, str], found: Verdict) -> str:
             interval = difference.interval
             cells += [
                 _cell(write.points(interval.mean), _range(write.points(interval.low), write.points(interval.high))),
+                *([_cell(over_pictures(report, row))] if draws else []),
                 _cell(write.ratio(difference.effect)),
                 _cell(write.p_value(difference.t_p)),
                 _cell(write.p_value(difference.flip_p)),
@@ -140,9 +145,10 @@ def _accuracy(report: Report, marks: dict[str, str], found: Verdict) -> str:
             ]
         else:
             word = "baseline" if row.is_baseline else "no shared seed"
-            cells += [_cell(write.DASH)] * 5 + [f'<td class="text note">{word}</td>']
+            cells += [_cell(write.DASH)] * (6 if draws else 5) + [f'<td class="text note">{word}</td>']
         rows.append(_line(row, marks, cells))
-    return _table("Accuracy", "on the test pictures: mean and 95 % t interval over seeds", head, rows, text=(1, 8))
+    note = "on the test pictures: mean and 95 % t interval over seeds"
+    return _table(escape(write.sentence(metric.name)), note, tuple(head), rows, text=(1, len(head) - 1))
 
 
 def _score(row: Row, planned: int) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from visattn.report import figures as write
 from visattn.report.table import Report, Row
 from visattn.report.verdict import method, verdict
-from visattn.report.words import facts, measured
+from visattn.report.words import facts, measured, over_pictures
 
 
 def markdown(report: Report) -> str:
@@ -16,8 +16,9 @@ def markdown(report: Report) -> str:
     comparison, found = report.comparison, verdict(report)
     parts = [f"# {escape(comparison.title)}", f"**{escape(found.sentence)}**"]
     parts += [escape(text) for text in found.details]
-    parts += ["\n".join(f"- {name}: {escape(value)}" for name, value in facts(comparison)), "## Accuracy"]
-    parts += [_accuracy(report), "## Cost", _costs(report), f"Cost: {escape(measured(comparison) or 'not measured')}."]
+    parts += ["\n".join(f"- {name}: {escape(value)}" for name, value in facts(comparison))]
+    parts += [f"## {escape(write.sentence(comparison.metric.name))}"]
+    parts += [_scores(report), "## Cost", _costs(report), f"Cost: {escape(measured(comparison) or 'not measured')}."]
     if classes := _classes(report):
         parts += ["## Classes", classes]
     if comparison.gallery and comparison.gallery.rows:
@@ -64,23 +65,15 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], text: int = 1) ->
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _accuracy(report: Report) -> str:
-    head = (
-        "arm",
-        "init",
-        "verdict",
-        "top-1 %",
-        "seeds",
-        "difference (points)",
-        "d_z",
-        "p t-test",
-        "p sign-flip",
-        "p Holm",
-    )
-    return _table(head, [_scored(row) for row in report.rows], text=3)
+def _scores(report: Report) -> str:
+    head = ["arm", "init", "verdict", f"{escape(report.comparison.metric.word)} %", "seeds", "difference (points)"]
+    if report.comparison.pictures:
+        head.append("over pictures (points)")
+    head += ["d_z", "p t-test", "p sign-flip", "p Holm"]
+    return _table(head, [_scored(report, row) for row in report.rows], text=3)
 
 
-def _scored(row: Row) -> list[str]:
+def _scored(report: Report, row: Row) -> list[str]:
     cells = [row.arm.label, row.arm.init or write.DASH]
     cells.append("baseline" if row.is_baseline else row.difference.verdict if row.difference else "no shared seed")
     if row.score is None:
@@ -89,10 +82,11 @@ def _scored(row: Row) -> list[str]:
         spread = f" ± {write.percent(row.score.half)}" if row.score.seeds > 1 else ""
         cells += [f"{write.percent(row.score.mean)}{spread}", str(row.score.seeds)]
     if (found := row.difference) is None:
-        return [*cells, *[write.DASH] * 5]
+        return [*cells, *[write.DASH] * (6 if report.comparison.pictures else 5)]
     ends = f" ({write.points(found.interval.low)} to {write.points(found.interval.high)})"
     shown = f"{write.points(found.interval.mean)}{ends if found.interval.seeds > 1 else ''}"
-    return [*cells, shown, write.ratio(found.effect), *map(write.p_value, (found.t_p, found.flip_p, found.holm_p))]
+    cells += [shown, *([over_pictures(report, row)] if report.comparison.pictures else [])]
+    return [*cells, write.ratio(found.effect), *map(write.p_value, (found.t_p, found.flip_p, found.holm_p))]
 
 
 def _costs(report: Report) -> str:

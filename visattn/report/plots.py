@@ -23,6 +23,7 @@ from visattn.report.canvas import (
     shorten,
     styled,
 )
+from visattn.report.figures import sentence
 from visattn.report.table import Report
 
 CLASSES_SHOWN = 14
@@ -40,7 +41,8 @@ class Plot(NamedTuple):
 def draw(report: Report) -> tuple[Plot, ...]:
     """Return every plot that the finished cells allow, in the order of the page."""
     with styled():
-        made = [(name, title, note, make(report)) for name, title, note, make in _PLOTS]
+        named = {"Score": sentence(report.comparison.metric.name)}
+        made = [(name, title.format(**named), note.format(**named), make(report)) for name, title, note, make in _PLOTS]
         drawn = tuple(Plot(name, title, note, figure) for name, title, note, figure in made if figure is not None)
         for plot in drawn:  # the layout is found once: found again, it would move by a hair with each file saved
             plot.figure.draw_without_rendering()
@@ -58,7 +60,7 @@ def dresses(report: Report) -> dict[str, tuple[str, str]]:
 
 
 def scores(report: Report) -> Figure | None:
-    """Draw every seed's accuracy, joined from arm to arm, with each arm's mean and interval."""
+    """Draw every seed's score, joined from arm to arm, with each arm's mean and interval."""
     means = [(row.arm.label, row.score) for row in report.rows if row.score]
     if not means:
         return None
@@ -76,7 +78,7 @@ def scores(report: Report) -> Figure | None:
     fit_axis(ax, [mean for _, mean in means], [value for values in found for value in values.values()])
     low, high = ax.get_xlim()
     ax.set_xlim(max(0.0, low), min(100.5, high))
-    ax.set_xlabel("test top-1, %")
+    ax.set_xlabel(f"test {report.comparison.metric.word}, %")
     return figure
 
 
@@ -100,7 +102,7 @@ def gains(report: Report) -> Figure | None:
 
 
 def latency_front(report: Report) -> Figure | None:
-    """Draw accuracy against measured latency."""
+    """Draw the score against measured latency."""
     costs = {row.arm.label: row.cost for row in report.rows}
     ends = {
         label: (cost.latency_ratio, cost.latency_ratio_low, cost.latency_ratio_high) for label, cost in costs.items()
@@ -109,14 +111,14 @@ def latency_front(report: Report) -> Figure | None:
 
 
 def training_front(report: Report) -> Figure | None:
-    """Draw accuracy against the measured time of a training step."""
+    """Draw the score against the measured time of a training step."""
     costs = {row.arm.label: row.cost for row in report.rows}
     ends = {label: (cost.train_ratio, cost.train_ratio_low, cost.train_ratio_high) for label, cost in costs.items()}
     return _front(report, ends, "time of a training step, times the baseline")
 
 
 def _front(report: Report, costs: Mapping[str, tuple[float, float, float]], name: str) -> Figure | None:
-    """Draw accuracy against a cost with the intervals of both, and the steps of the means that none beats."""
+    """Draw the score against a cost with the intervals of both, and the steps of the means that none beats."""
     rows = [(row.arm.label, row.score, costs[row.arm.label]) for row in report.rows if row.score]
     rows = [row for row in rows if math.isfinite(row[2][0])]
     if len(rows) < 2:
@@ -143,14 +145,14 @@ def _front(report: Report, costs: Mapping[str, tuple[float, float, float]], name
     ax.margins(x=0.12)
     ax.grid(visible=True)
     ax.set_xlabel(name)
-    ax.set_ylabel("test top-1, %")
+    ax.set_ylabel(f"test {report.comparison.metric.word}, %")
     ax.tick_params(labelcolor=MUTED, length=0)
     add_legend(figure, ax)
     return figure
 
 
 def curves(report: Report) -> Figure | None:
-    """Draw validation accuracy over the epochs: the mean of each arm thick, every seed thin."""
+    """Draw the validation score over the epochs: the mean of each arm thick, every seed thin."""
     figure, ax = axes(HEIGHT)
     looks, drawn = dresses(report), False
     for row in report.rows:
@@ -171,7 +173,7 @@ def curves(report: Report) -> Figure | None:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(visible=True, axis="y")
     ax.set_xlabel("epoch")
-    ax.set_ylabel("validation top-1, %")
+    ax.set_ylabel(f"validation {report.comparison.metric.word}, %")
     ax.tick_params(labelcolor=MUTED, length=0)
     add_legend(figure, ax)
     return figure
@@ -233,7 +235,7 @@ def shown_classes(found: dict[str, dict[str, list[float]]]) -> list[str]:
 _PLOTS: tuple[tuple[str, str, str, Callable[[Report], Figure | None]], ...] = (
     (
         "scores",
-        "Accuracy",
+        "{Score}",
         "A dot is a seed, a thin line joins the arms of one seed; the marker is the mean, the bar its 95 % t interval.",
         scores,
     ),
@@ -245,19 +247,19 @@ _PLOTS: tuple[tuple[str, str, str, Callable[[Report], Figure | None]], ...] = (
     ),
     (
         "latency",
-        "Accuracy against latency",
+        "{Score} against latency",
         "Up is better, left is faster. Bars are the intervals of both; the dashed steps join the means nobody beats.",
         latency_front,
     ),
     (
         "curves",
         "Learning curves",
-        "Validation accuracy: thick is the mean over seeds, thin is each seed.",
+        "{Score} on the validation pictures: thick is the mean over seeds, thin is each seed.",
         curves,
     ),
     (
         "training",
-        "Accuracy against training time",
+        "{Score} against training time",
         "The same for a training step: forward and backward of one batch.",
         training_front,
     ),

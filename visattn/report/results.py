@@ -8,12 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from visattn.report.attachments import Cost, Gallery, read_cost, read_gallery
+from visattn.report.attachments import Cost, Gallery, PictureDraws, read_cost, read_draws, read_gallery
 from visattn.report.document import Document
-from visattn.types import UsageError, unknown
-
-METRIC = "test/top1"
-CURVE = "val/top1"
+from visattn.types import ACCURACY, Metric, UsageError, unknown
 
 
 class Arm(NamedTuple):
@@ -51,7 +48,7 @@ class Cell:
     host_weights: str  # "" where it was not recorded
     order: str
     finished: str
-    curve: tuple[tuple[int, float], ...]  # (epoch, validation top-1)
+    curve: tuple[tuple[int, float], ...]  # (epoch, validation score)
 
 
 class Unfinished(NamedTuple):
@@ -81,7 +78,9 @@ class Comparison:
     versions: dict[str, str]
     cells: dict[tuple[str, int], Cell]
     unfinished: tuple[Unfinished, ...]
+    metric: Metric = ACCURACY
     cost: Cost | None = None
+    pictures: PictureDraws | None = None
     gallery: Gallery | None = None
     blocks: tuple[Arm, ...] = field(init=False)  # the arms without the baseline
 
@@ -94,7 +93,7 @@ class Comparison:
         return [self.cells[label, seed] for seed in self.seeds if (label, seed) in self.cells]
 
     def scores(self, label: str) -> dict[int, float]:
-        """Return seed to test top-1 of an arm's finished cells."""
+        """Return seed to test score of an arm's finished cells."""
         return {cell.seed: cell.score for cell in self.of(label)}
 
 
@@ -125,7 +124,8 @@ def read_comparison(folder: Path) -> Comparison:
     baseline, seeds = document.text("baseline", "none"), document.integers("seeds")
     if baseline not in (labels := [arm.label for arm in arms]):
         raise unknown("baseline", baseline, labels)
-    cells, unfinished = _cells(folder, labels, seeds)
+    metric = _metric(folder, labels, seeds)
+    cells, unfinished = _cells(folder, labels, seeds, metric)
     return Comparison(
         folder=folder,
         title=document.text("title") or folder.resolve().name,
@@ -142,7 +142,9 @@ def read_comparison(folder: Path) -> Comparison:
         versions=_strings(document.node("versions")),
         cells=cells,
         unfinished=unfinished,
+        metric=metric,
         cost=read_cost(folder / "cost.json"),
+        pictures=read_draws(folder / "pictures.json"),
         gallery=read_gallery(folder / "maps.json"),
     )
 
@@ -162,8 +164,20 @@ def _data(document: Document) -> Data:
     )
 
 
+def _metric(folder: Path, labels: list[str], seeds: tuple[int, ...]) -> Metric:
+    """Return what the first cell that can be read was scored by."""
+    for file in (folder / label / f"seed{seed}" / "result.json" for seed in seeds for label in labels):
+        if file.is_file():
+            try:
+                found = Document.read(file).node("metric")
+                return Metric(*(found.text(key, default) for key, default in ACCURACY._asdict().items()))
+            except UsageError:  # named where its cell is read
+                continue
+    return ACCURACY
+
+
 def _cells(
-    folder: Path, labels: list[str], seeds: tuple[int, ...]
+    folder: Path, labels: list[str], seeds: tuple[int, ...], metric: Metric
 ) -> tuple[dict[tuple[str, int], Cell], tuple[Unfinished, ...]]:
     cells, unfinished = {}, []
     for label in labels:
@@ -174,18 +188,19 @@ def _cells(
                 unfinished.append(Unfinished(label, seed, why))
                 continue
             try:
-                cells[label, seed] = _cell(run, label, seed)
+                cells[label, seed] = _cell(run, label, seed, metric)
             except UsageError as error:  # one damaged cell must not hide the others
                 unfinished.append(Unfinished(label, seed, str(error)))
     return cells, tuple(unfinished)
 
 
-def _cell(run: Path, label: str, seed: int) -> Cell:
+def _cell(run: Path, label: str, seed: int, metric: Metric) -> Cell:
     document = Document.read(run / "result.json")
     metrics = document.node("metrics").numbers()
-    score = metrics.get(METRIC, math.nan)
+    key = f"test/{metric.key}"
+    score = metrics.get(key, math.nan)
     if not math.isfinite(score):
-        raise UsageError(f"{run / 'result.json'} has no finite '{METRIC}'; it has: {', '.join(metrics) or 'none'}")
+        raise UsageError(f"{run / 'result.json'} has no finite '{key}'; it has: {', '.join(metrics) or 'none'}")
     pairing = document.node("pairing")
     return Cell(
         arm=label,
@@ -200,18 +215,18 @@ def _cell(run: Path, label: str, seed: int) -> Cell:
         host_weights=pairing.text("host_weights"),
         order=pairing.text("order"),
         finished=document.text("finished"),
-        curve=_curve(run / "metrics.csv"),
+        curve=_curve(run / "metrics.csv", f"val/{metric.key}"),
     )
 
 
-def _curve(path: Path) -> tuple[tuple[int, float], ...]:
-    """Read (epoch, validation top-1); a line cut short by a killed run is left out."""
+def _curve(path: Path, column: str) -> tuple[tuple[int, float], ...]:
+    """Read (epoch, validation score); a line cut short by a killed run is left out."""
     points: dict[int, float] = {}
     if path.is_file():
         with path.open(newline="", encoding="utf-8") as file:
             for line in csv.DictReader(file):
                 try:
-                    epoch, value = int(line["epoch"]), float(line[CURVE])
+                    epoch, value = int(line["epoch"]), float(line[column])
                 except (KeyError, TypeError, ValueError):
                     continue
                 if math.isfinite(value):

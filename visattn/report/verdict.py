@@ -95,4 +95,15 @@ def method(report: Report) -> str:
         f"{blocks} at {LEVEL:g}; the t-test stands beside it.{reach if seeds else ''} "
         "Effect is Cohen's d_z, the mean difference in its own standard deviations. "
         "The intervals hold the spread over seeds; they do not hold the choice of the test pictures."
+        f"{_drawn(report)}"
+    )
+
+
+def _drawn(report: Report) -> str:
+    draws = report.comparison.pictures
+    if draws is None:
+        return ""
+    return (
+        f" That is what the interval over pictures holds: the mean difference over {draws.draws:,} draws of "
+        f"{draws.pictures:,} test pictures, the same for all cells, from one matching pass a cell."
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
+from visattn.report import figures as write
 from visattn.report.results import Comparison
+from visattn.report.table import Report, Row
 
 
 def facts(comparison: Comparison) -> list[tuple[str, str]]:
@@ -25,6 +27,13 @@ def facts(comparison: Comparison) -> list[tuple[str, str]]:
         ("Took", f"{comparison.minutes:.1f} min" if math.isfinite(comparison.minutes) else ""),
     ]
     return [(name, value) for name, value in found if value]
+
+
+def over_pictures(report: Report, row: Row) -> str:
+    """Return the interval of a block's difference over draws of the test pictures, a dash where there is none."""
+    draws = report.comparison.pictures
+    low, high = draws.arms.get(row.arm.label, (math.nan, math.nan)) if draws else (math.nan, math.nan)
+    return f"{write.points(low)} to {write.points(high)}" if math.isfinite(low + high) else write.DASH
 
 
 def measured(comparison: Comparison) -> str:

@@ -82,19 +82,24 @@ def flat(report: Report) -> dict[str, Any]:
         "baseline": comparison.baseline,
         "seeds": list(comparison.seeds),
         "unfinished": [{"arm": cell.arm, "seed": cell.seed, "why": cell.why} for cell in comparison.unfinished],
-        "arms": [_record(row) for row in report.rows],
+        "metric": comparison.metric.key,
+        "arms": [_record(report, row) for row in report.rows],
     }
 
 
-def _record(row: Row) -> dict[str, Any]:
+def _record(report: Report, row: Row) -> dict[str, Any]:
     record: dict[str, Any] = {"arm": row.arm.label, "init": row.arm.init or None, "seeds": list(row.seeds)}
     if score := row.score:
-        record |= {"top1": score.mean, "top1_low": score.low, "top1_high": score.high}
+        key = report.comparison.metric.key
+        record |= {key: score.mean, f"{key}_low": score.low, f"{key}_high": score.high}
     if difference := row.difference:
         low, high = difference.interval.low, difference.interval.high
         record |= {"difference": difference.interval.mean, "difference_low": low, "difference_high": high}
         record |= {"effect": difference.effect, "p_t": difference.t_p, "p_sign_flip": difference.flip_p}
         record |= {"p_holm": difference.holm_p, "verdict": difference.verdict, "reason": difference.reason}
+    if (draws := report.comparison.pictures) and row.arm.label in draws.arms:
+        low, high = draws.arms[row.arm.label]
+        record |= {"difference_pictures_low": low, "difference_pictures_high": high}
     record |= {"parameters": row.parameters, "parameters_ratio": row.parameters_ratio, "macs_ratio": row.macs_ratio}
     record |= {"train_images_per_second": row.train_rate, "run_images_per_second": row.run_rate}
     record |= {"train_seconds": row.train_seconds}

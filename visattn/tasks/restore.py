@@ -12,25 +12,29 @@ import torch
 import yaml
 from lightning import LightningDataModule
 
-from visattn.tasks.classification import ClassificationTask
-from visattn.types import UsageError
+from visattn.tasks.task import AbstractTask
+from visattn.types import UsageError, unknown
 
 CHECKPOINTS = "checkpoints"  # the folder of a run's checkpoints, named by their epochs
 FORMS = "a run folder or a .ckpt file of visattn fit"
+TASKS = {  # by the word in a checkpoint: a file says which of these it is of, and can name no other class
+    "classification": ("visattn.tasks.classification", "ClassificationTask"),
+    "detection": ("visattn.tasks.detection", "DetectionTask"),
+}
 
 
 @dataclass(frozen=True)
 class Restored:
     """A task in eval mode, and the settings of the data that it was trained on."""
 
-    task: ClassificationTask
+    task: AbstractTask
     data: dict[str, Any]
     checkpoint: Path
 
     @property
     def image_size(self) -> int:
-        """Side of the pictures that the network was trained on."""
-        return int(self.data.get("image_size", 224))
+        """Side of the pictures that the network was trained on, or resizes them to."""
+        return self.task.picture_size(self.data)
 
 
 def restore(path: str | Path) -> Restored:
@@ -48,11 +52,18 @@ def restore(path: str | Path) -> Restored:
         settings, state = dict(saved["hyper_parameters"]), saved["state_dict"]
     except Exception as error:
         raise UsageError(f"checkpoint '{file}' cannot be read ({type(error).__name__}); valid: {FORMS}") from error
-    known = inspect.signature(ClassificationTask).parameters
-    settings = {key: value for key, value in settings.items() if key in known}
+    kind = saved.get("task", "classification")
+    if kind not in TASKS:
+        raise unknown(f"task in {file}", kind, TASKS)
+    module, name = TASKS[kind]
+    cls = getattr(import_module(module), name)
+    known = inspect.signature(cls).parameters
     # the file holds all weights: nothing is fetched, and the network need not be compiled to look at it
-    task = ClassificationTask(**{**settings, "pretrained": False, "weights": None, "compile": False})
+    fixed = {"pretrained": False, "weights": None, "compile": False}
+    settings = {key: value for key, value in {**settings, **fixed}.items() if key in known}
+    task: AbstractTask = cls(**settings)
     task.load_state_dict(state)
+    task.on_load_checkpoint(saved)
     return Restored(task.eval(), dict(saved.get("datamodule_hyper_parameters") or {}), file)
 
 
