@@ -6,6 +6,7 @@ import copy
 import pickle
 
 import pytest
+import timm
 import torch
 from hosts import build
 from torch import nn
@@ -140,3 +141,17 @@ def test_an_attended_one_is_not_replaced_and_an_absent_one_takes_blocks() -> Non
     before = visattn.create_model("seresnet18").state_dict().keys()
     assert set(visattn.detach(model)) >= {"layer1.0.se/gc", "layer4.1.se/none"}
     assert model.state_dict().keys() == before
+
+
+def test_stages_choose_what_is_taken_out() -> None:
+    host = build("mobilenetv3_small_050")
+    every = {site.name for site in visattn.sites(host) if site.native}
+    taken = {site.name for site in visattn.attend(host, {"block": None, "at": "native", "stages": [4]})}
+    assert set() < taken < every
+
+
+def test_native_attention_with_a_block_inside_is_refused() -> None:
+    host = timm.create_model("test_resnet", num_classes=4, block_args={"attn_layer": "cbam"})
+    visattn.attend(host, {"block": "eca", "at": "layer1.0.se.spatial"})
+    with pytest.raises(visattn.UsageError, match=r"inside the native attention layer1\.0\.se, is attended"):
+        visattn.attend(host, {"native": None})

@@ -54,6 +54,10 @@ REFUSED: list[tuple[str, object, dict, str]] = [
     ("resnet18", "additive", {"at": "layer4.1"}, "stands at='pool'"),
     ("resnet18", {"block": "se", "reduction": 0}, {}, "at least 1, got 0"),
     ("resnet18", 3, {}, "valid: a block's name"),
+    ("resnet18", {"block": ["se"]}, {}, r"block \['se'\] is list"),
+    ("resnet18", {"block": "se", "stages": 2.5}, {}, "stage 2.5 is not valid"),
+    ("resnet18", {"block": "se", "channels": 4}, {}, "keyword 'channels' of se is not valid"),
+    ("resnet18", {"block": None, "nope": 3}, {}, "unknown keyword of no attention 'nope'"),
     ("convnext_tiny", "se", {"at": "stages.*.blocks.*.norm"}, "channels are its last axis"),
     ("resnet18", ["se", "eca"], {}, "already attended \\(another entry's block\\)"),
     ("resnet18", [{"block": "se", "at": "layer1"}, {"block": "se"}], {}, "name its child layer1.1"),
@@ -73,6 +77,43 @@ def test_refusals_change_nothing(host: str, spec: object, how: dict, message: st
         visattn.attend(model, spec, **how)  # type: ignore[arg-type]
     assert "\n" not in str(refusal.value)
     assert fingerprint(model) == before
+
+
+class Looking(nn.Module):
+    """Runs only as long as its first layer is what it was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not isinstance(self.first, nn.Conv2d):
+            raise TypeError("first is no convolution")
+        return self.second(self.first(x))
+
+
+def test_a_host_that_fails_behind_insertion_is_as_it_was() -> None:
+    host = Looking()
+    old = fingerprint(host)
+    with pytest.raises(visattn.UsageError, match=r"fails with attention at first, second .* first is no convolution"):
+        visattn.attend(host, [{"block": "se", "at": "first"}, {"block": "se", "at": "second"}])
+    assert fingerprint(host) == old
+
+
+@pytest.mark.parametrize("name", ["attention", "base", "before", "insert", "remove"])
+def test_names_that_a_wrapper_would_hide_are_refused(name: str) -> None:
+    host = nn.Sequential(nn.Conv2d(3, 8, 3))
+    setattr(host[0], name, None)
+    with pytest.raises(visattn.UsageError, match=f"has '{name}' of its own"):
+        visattn.attend(host, "se", at="0")
+
+
+def test_detach_takes_a_site_named_twice() -> None:
+    host = nn.Sequential(nn.Conv2d(3, 8, 3))
+    old = fingerprint(host)
+    visattn.attend(host, "se", at="0")
+    assert visattn.detach(host, sites=["0", "0"]) == ["0/se"]
+    assert fingerprint(host) == old
 
 
 def test_refuses_what_is_not_called_once() -> None:

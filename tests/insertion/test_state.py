@@ -155,3 +155,10 @@ def test_a_head_that_is_not_there_is_named() -> None:
         head_of(nn.Sequential(nn.Conv2d(3, 8, 3)))
     with pytest.raises(visattn.UsageError, match="head of Plain 'haed'; did you mean 'head'"):
         head_of(Row("plain", "cbam").bare(), "haed")
+
+
+def test_a_whole_checkpoint_is_no_attention_file(tmp_path: Path) -> None:
+    host = visattn.create_model("test_resnet", num_classes=3)
+    save_state_dict(host.state_dict(), tmp_path / "host.safetensors")
+    with pytest.raises(visattn.UsageError, match=r"load it with visattn\.load_weights"):
+        visattn.load_attention(host, tmp_path / "host.safetensors")

@@ -40,6 +40,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except (
+        OSError
+    ) as error:  # a place that cannot be read or written: its name and the system's reason are all there is
+        what = f"cannot read or write {error.filename}: " if error.filename else ""
+        print(f"visattn: {what}{error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _run(args: list[str]) -> int:

@@ -28,6 +28,7 @@ FAULTS: dict[str, str | None] = {
     "missing pictures": None,
     "missing annotation files": None,
     "boxes of unknown classes": None,
+    "picture ids given twice": None,
     "classes with two names": None,
     "broken boxes": "left out",
     "boxes without area": "left out",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from visattn.types import UsageError
 _TRIED = 50  # pictures that are looked for to tell in which folder they lie
 _OTHERS = ("captions", "image_info", "panoptic", "person_keypoints", "stuff")  # what else COCO's annotations/ holds
 _NAN = (float("nan"),) * 4
+_SHOWN = 10  # gaps among the ids of categories
 
 
 def split_of(text: str) -> Split | None:
@@ -125,6 +127,10 @@ def _marked(
     for box in content["annotations"]:
         by_image[box["image_id"]].append(box)
     marked = []
+    counts = Counter(
+        key for key, _ in {(entry["id"], path) for entry, path in zip(content["images"], paths, strict=True)}
+    )
+    faults += [Fault("picture ids given twice", f"image_id {key}") for key, count in counts.items() if count > 1]
     for entry, path in zip(content["images"], paths, strict=True):
         own = by_image.pop(entry["id"], [])
         name = path.relative_to(root).as_posix()
@@ -170,7 +176,7 @@ def read_coco(root: Path) -> Annotations:
             names = [str(entry["file_name"]).replace("\\", "/").lstrip("/") for entry in content["images"]]
             paths = _placed(names, _folders(root, files[part], part), shelf)
             parts[part] = _marked(content, paths, root, titles, faults)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             faults.append(Fault("broken files", _reason(files[part], error)))
             continue
         faults += [Fault("missing pictures", one.name) for one in parts[part] if not shelf.has(one.path)]
@@ -189,6 +195,10 @@ def _id_notes(titles: Iterable[ClassKey]) -> list[str]:
     notes = []
     if ids and min(ids) < 1:
         notes.append(f"category ids start at {min(ids)}; COCO's own start at 1")
-    if ids and (gaps := sorted(set(range(min(ids), max(ids))) - set(ids))):
-        notes.append(f"category ids have gaps: {few(gaps, 10)} of {min(ids)} to {max(ids)}")
+    ordered = sorted(set(ids))
+    missing = (key for a, b in pairwise(ordered) for key in range(a + 1, b))
+    if gaps := list(islice(missing, _SHOWN)):  # an id of 10**9 leaves as many out
+        more = ordered[-1] - ordered[0] + 1 - len(ordered) - len(gaps)
+        listed = ", ".join(map(str, gaps)) + (f" and {more} more" if more else "")
+        notes.append(f"category ids have gaps: {listed} of {ordered[0]} to {ordered[-1]}")
     return notes

@@ -97,8 +97,21 @@ def insert(host: nn.Module, record: Probe, entries: Sequence[Entry]) -> list[Sit
     plans: list[_Plan] = []
     for entry in entries:
         plans += _plan(host, record, entry, own, wrappers, {plan.place.name for plan in plans})
-    done = [(plan, *_commit(host, plan, own, wrappers)) for plan in plans]
-    _check_calls(host, record, done)
+    done: list[tuple[_Plan, Attended | None, str]] = []
+    try:
+        for plan in plans:
+            done.append((plan, *_commit(host, plan, own, wrappers)))  # noqa: PERF401 - what is done is undone
+        _check_calls(host, record, done)
+    except Exception as error:  # a host that looks at its modules raises anything once one of them is wrapped
+        for plan, _, key in reversed(done):
+            detach(host, sites=[plan.place.name], block=None if key == NOTHING else key)
+        if isinstance(error, UsageError):
+            raise
+        names = ", ".join(plan.place.name for plan in plans[:3])
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise UsageError(
+            f"{type(host).__name__} fails with attention at {names} ({reason}); name another site"
+        ) from error
     gone = absent(host)
     return [
         replace(describe(record, p.place, wrapper, key, gone=gone.get(p.place.name)), init=(p.entry.init,))
@@ -126,7 +139,7 @@ def detach(host: nn.Module, *, sites: Iterable[str] | None = None, block: str | 
     """
     wrappers, gone = attended(host), absent(host)
     known = list(dict.fromkeys([*wrappers, *gone]))
-    names = known if sites is None else [sites] if isinstance(sites, str) else list(sites)
+    names = known if sites is None else [sites] if isinstance(sites, str) else list(dict.fromkeys(sites))
     for name in names:
         if name not in known:
             raise unknown("attended site", name, known)
@@ -200,7 +213,7 @@ def _commit(
 
 
 def _check_calls(host: nn.Module, record: Probe, done: Sequence[tuple[_Plan, Attended | None, str]]) -> None:
-    """Run the host once more and undo everything if it passes by a wrapper, through a reference of its own."""
+    """Run the host once more; refuse a wrapper that it passes by, through a reference of its own."""
     calls: dict[str, int] = {}
     handles = [
         wrapper.register_forward_hook(lambda *_, name=plan.place.name: calls.update({name: calls.get(name, 0) + 1}))
@@ -217,6 +230,4 @@ def _check_calls(host: nn.Module, record: Probe, done: Sequence[tuple[_Plan, Att
     for plan, wrapper, _ in done:
         name = plan.place.name
         if wrapper is not None and not calls.get(name):
-            for other, _, key in done:
-                detach(host, sites=[other.place.name], block=None if key == NOTHING else key)
             raise UsageError(f"site {name} is called through a reference other than its name; name another site")

@@ -10,7 +10,7 @@ from torch import nn
 from visattn.insertion.places import FORMS, Place
 from visattn.insertion.probe import Probe
 from visattn.insertion.spec import NATIVE, Entry
-from visattn.insertion.trunk import child_of, clashes, is_container
+from visattn.insertion.trunk import child_of, clash, is_container
 from visattn.insertion.wrapper import Attended
 from visattn.types import UsageError
 
@@ -58,6 +58,9 @@ def check_places(
             have = ", ".join(wrappers[name].attention) if name in wrappers else "another entry's block"
             way = "" if entry.at == NATIVE else "pass add=True for a second block, or "
             raise UsageError(f"site {name} is already attended ({have}); {way}detach first")
+        inner = next((site for site in wrappers if site.startswith(f"{name}.")), None)
+        if inner and entry.at == NATIVE:
+            raise UsageError(f"site {inner}, inside the native attention {name}, is attended; detach it first")
 
 
 def channels_of(record: Probe, own: dict[str, nn.Module], place: Place, *, pooling: bool) -> int:
@@ -70,8 +73,8 @@ def channels_of(record: Probe, own: dict[str, nn.Module], place: Place, *, pooli
     where = f"site {name} ({type(module).__name__})"
     if is_container(module):
         raise UsageError(f"{where} is a container that others index; name its child {child_of(name, module)}")
-    if clashes(module):
-        raise UsageError(f"{where} has an 'attention' of its own, whose keys would clash; name one of its children")
+    if (name_of_both := clash(module)) is not None:
+        raise UsageError(f"{where} has {name_of_both!r} of its own, which would clash; name one of its children")
     seen = record.seen.get(name)
     if seen is None or seen.calls != 1 or len(seen.outputs) != len(record.images):
         if seen is None and record.root and not name.startswith(f"{record.root}."):

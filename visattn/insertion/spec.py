@@ -56,14 +56,16 @@ def parse(
         [('none', 'native')]
     """
     if spec is None or spec == NOTHING:
-        return [Entry(NOTHING, at)] if at == NATIVE else []
+        return [Entry(NOTHING, at, _stages(stages))] if at == NATIVE else []
     outer: dict[str, Any] = {"at": at, "stages": stages, "init": init, "add": add}
     if isinstance(spec, str):
         return [_entry({"block": spec}, outer)]
     if isinstance(spec, Mapping):
         if "block" in spec:
-            if spec["block"] in {None, NOTHING}:
-                return parse(None, at=spec.get("at", at))
+            if spec["block"] is None or spec["block"] == NOTHING:
+                for key in spec.keys() - {"block", *outer}:
+                    raise unknown("keyword of no attention", key, ["at", "stages"])
+                return parse(None, at=spec.get("at", at), stages=spec.get("stages", stages))
             return [_entry(spec, outer)]
         return [entry for place, inner in spec.items() for entry in parse(inner, **{**outer, "at": place})]
     if isinstance(spec, list | tuple):
@@ -103,13 +105,18 @@ def _entry(values: Mapping[str, Any], outer: Mapping[str, Any]) -> Entry:
     if not (callable(known["at"]) or isinstance(known["at"], str)):
         raise UsageError(f"at={known['at']!r} is {type(known['at']).__name__}; valid: a word, a pattern or a callable")
     keywords = {key: value for key, value in values.items() if key not in {"block", *outer}}
+    for key in keywords:
+        if not isinstance(key, str) or key == "channels":
+            raise UsageError(
+                f"keyword {key!r} of {name} is not valid; valid: {', '.join(outer)}, keywords of the block"
+            )
     return Entry(name, known["at"], _stages(known["stages"]), known["init"], bool(known["add"]), keywords)
 
 
 def _stages(stages: Sequence[int] | int | None) -> tuple[int, ...] | None:
     if stages is None:
         return None
-    numbers = [stages] if isinstance(stages, int) else list(stages)
+    numbers: list[Any] = list(stages) if isinstance(stages, list | tuple | range) else [stages]
     for number in numbers:
         if not isinstance(number, int) or not 0 <= number <= 5:
             raise UsageError(f"stage {number!r} is not valid; valid: 0 (stride 2) to 5 (stride 64); a list of these")

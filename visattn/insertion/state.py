@@ -107,6 +107,9 @@ def load_attention(model: nn.Module, path: str | PathLike[str], *, head: bool = 
         saved = {key: value for key, value in saved.items() if key in blocks or is_added(key)}
     wrong = [f"{key} is missing in the file" for key in blocks.keys() - saved.keys()]
     wrong += [f"{key} is not in the model" for key in saved.keys() - whole.keys()]
+    rest = [key.split(".")[:-1] for key in saved if key not in blocks and not is_added(key)]
+    if not wrong and rest and not all(rest[0][:1] == parts[:1] for parts in rest):
+        raise UsageError(f"{path} holds a host's weights besides blocks and a head; load it with visattn.load_weights")
     wrong += [
         f"{key} is {tuple(value.shape)}, not {tuple(whole[key].shape)}"
         for key, value in saved.items()
@@ -115,6 +118,7 @@ def load_attention(model: nn.Module, path: str | PathLike[str], *, head: bool = 
     if wrong:
         only_head = not any(is_added(line.partition(" ")[0]) for line in wrong)
         hint = "; head=False leaves the model's head as it is" if only_head else ""
+        hint = hint if blocks else "; attend the model as it was before"
         raise UsageError(f"{path} does not fit: {'; '.join(sorted(wrong)[:3])} ({len(wrong)} in all){hint}")
     model.load_state_dict(saved, strict=False)
 

@@ -12,6 +12,7 @@ from visattn.insertion.wrapper import ATTENTION, Attended, site_name
 
 SHOWN = 4  # names in a refusal
 # torchvision's pyramid, told by name: importing torchvision.ops here would cost every `import visattn` a second.
+OWN = (ATTENTION, "base", "before", "insert", "remove")  # the names of a wrapper itself
 PYRAMID = "FeaturePyramidNetwork"
 
 
@@ -39,9 +40,10 @@ def child_of(name: str, module: nn.Module) -> str:
     return child_of(path, child) if is_container(child) and last else path
 
 
-def clashes(module: nn.Module) -> bool:
-    """Whether ``module`` owns something that would share its name with the blocks."""
-    return hasattr(module, ATTENTION)
+def clash(module: nn.Module) -> str | None:
+    """Return the name of what ``module`` owns that its wrapper would hide from the host, if there is such a thing."""
+    listed = isinstance(module, nn.Sequential | nn.ModuleList)  # their insert() builds, and is called in no forward
+    return next((name for name in OWN if hasattr(module, name) and not (listed and name == "insert")), None)
 
 
 def outermost(own: dict[str, nn.Module], names: Iterable[str], probe: Probe) -> str | None:
@@ -51,7 +53,7 @@ def outermost(own: dict[str, nn.Module], names: Iterable[str], probe: Probe) -> 
 
 
 def _usable(module: nn.Module) -> bool:
-    return not is_container(module) and not clashes(module)
+    return not is_container(module) and clash(module) is None
 
 
 def stage_ends(host: nn.Module, probe: Probe, *, first: int) -> list[str]:

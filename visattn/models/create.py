@@ -11,7 +11,7 @@ from torch import nn
 
 from visattn.insertion.attend import attend
 from visattn.models.loading import load_weights
-from visattn.types import AttentionSpec, Init
+from visattn.types import AttentionSpec, Init, UsageError
 
 TORCHVISION = "torchvision:"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -76,6 +76,10 @@ def normalisation(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...
 def build_host(name: str | nn.Module, num_classes: int | None, *, pretrained: bool, **host: Any) -> nn.Module:
     """Return the host ``name``, a timm name, ``torchvision:<model>`` or a module, as its library builds it."""
     if isinstance(name, nn.Module):
+        told = {"num_classes": num_classes, "pretrained": pretrained or None, **host}
+        for key, value in told.items():
+            if value is not None:
+                raise UsageError(f"{key}={value!r} for a {type(name).__name__} of your own, which is taken as it is")
         return name
     if name.startswith(TORCHVISION):
         from visattn.backbones import torchvision as library
