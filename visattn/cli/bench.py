@@ -71,11 +71,11 @@ def _model(args: Sequence[str]) -> int:
     _share(parser)
     options = parser.parse_args(args)
     import torch
-    import yaml
+    from visattn.cli.specs import read_spec
 
     from visattn.insertion.spec import label
 
-    specs = {label(spec): spec for spec in yaml.safe_load(f"[{options.attention}]")}
+    specs = {label(spec): spec for spec in read_spec(f"[{options.attention}]")}
     cost = _host(options, specs)
     where = f"torch {torch.__version__}, {cost['device']}, {cost['threads']} threads"
     print(f"{options.host}, {options.image_size} px, batch {options.batch}, {where}")

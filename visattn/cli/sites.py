@@ -31,7 +31,7 @@ def run(args: Sequence[str]) -> int:
     parser.add_argument("--at", default="paper", help="with --block: the place, a word or a pattern")
     parser.add_argument("--every", action="store_true", help="list each module with (N, C, H, W) features")
     options = parser.parse_args(args)
-    import yaml
+    from visattn.cli.specs import read_spec
 
     from visattn.insertion.attend import attend, sites
     from visattn.insertion.probe import probe
@@ -49,7 +49,7 @@ def run(args: Sequence[str]) -> int:
             )
         print(f"{title}\n\n{listing(found, options.backbone)}")
     else:
-        print(f"{title}\n\n{preview(attend(model, yaml.safe_load(options.block), at=options.at), own)}")
+        print(f"{title}\n\n{preview(attend(model, read_spec(options.block), at=options.at), own)}")
     return 0
 
 
