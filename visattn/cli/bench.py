@@ -71,8 +71,8 @@ def _model(args: Sequence[str]) -> int:
     _share(parser)
     options = parser.parse_args(args)
     import torch
-    from visattn.cli.specs import read_spec
 
+    from visattn.cli.specs import read_spec
     from visattn.insertion.spec import label
 
     specs = {label(spec): spec for spec in read_spec(f"[{options.attention}]")}

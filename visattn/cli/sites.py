@@ -32,7 +32,6 @@ def run(args: Sequence[str]) -> int:
     parser.add_argument("--every", action="store_true", help="list each module with (N, C, H, W) features")
     options = parser.parse_args(args)
     from visattn.cli.specs import read_spec
-
     from visattn.insertion.attend import attend, sites
     from visattn.insertion.probe import probe
     from visattn.insertion.trunk import why_none
